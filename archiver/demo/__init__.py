@@ -1,0 +1,1 @@
+"""What `archiver demo` runs on: real pages, and a Postgres of its own."""

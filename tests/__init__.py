@@ -1,0 +1,1 @@
+"""Claims about archiver. `contract` is what the protocols promise; `harness` has servers."""
