@@ -1,0 +1,486 @@
+"""The nouns: what is moved, who may move it, what was proven. Frozen; they know nobody."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import re
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Literal, NewType, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+SourceName = NewType("SourceName", str)
+CandidateId = NewType("CandidateId", str)
+ColdKey = NewType("ColdKey", str)
+ReceiptId = NewType("ReceiptId", int)
+WorkerId = NewType("WorkerId", int)
+
+_DIGEST_TEXT = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """SHA-256 of some bytes; prints as 64 lower-case hex digits."""
+
+    raw: bytes
+
+    @classmethod
+    def of(cls, body: bytes | memoryview) -> Self:
+        return cls(hashlib.sha256(body).digest())
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read 64 hex digits of any case, with or without ``sha256:`` before them.
+
+        Raises:
+            ValueError: The text is not a SHA-256.
+        """
+        match = _DIGEST_TEXT.fullmatch(text.strip())
+        if match is None:
+            message = f"not a SHA-256 in hex: {text[:80]!r}"
+            raise ValueError(message)
+        return cls(bytes.fromhex(match[1]))
+
+    def __str__(self) -> str:
+        return self.raw.hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A text that must never be shown: its repr and str are ``<SECRET>``."""
+
+    _text: str
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "<SECRET>"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HotLocation:
+    """Where an object is in the hot store, exactly as the application's row says it."""
+
+    bucket: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class HotIdentity:
+    """Which object lies at a hot location: equal identities mean the same bytes.
+
+    A store fills the fields that both its read and its identify can tell, so that
+    ``==`` is the whole comparison. At least `etag` or `version` is set.
+    """
+
+    size_bytes: int
+    etag: str | None = None
+    version: str | None = None
+    modified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a source's total order: candidates are offered by (due_at, id)."""
+
+    due_at: datetime
+    id: CandidateId
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One object a source offers to move. None promises nothing."""
+
+    id: CandidateId
+    due_at: datetime
+    location: HotLocation
+    cold_key: ColdKey  # without the path prefix; what follows from the source's template
+    digest: Digest | None = None  # of the stored bytes
+    content_digest: Digest | None = None  # of the decompressed bytes
+    size_bytes: int | None = None  # of the stored bytes
+    content_type: str | None = None
+    content_encoding: str | None = None
+    group_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)  # the source's own
+
+    @property
+    def position(self) -> Position:
+        return Position(self.due_at, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be a candidate; the claim parks it, with its reason, so it is seen."""
+
+    id: CandidateId
+    due_at: datetime
+    reason: str  # "bad pointer: ..."
+    hot_bucket: str | None
+    hot_path: str | None
+
+    @property
+    def position(self) -> Position:
+        return Position(self.due_at, self.id)
+
+
+Offer = Candidate | BadRow
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FencingToken:
+    """Raised by each claim, so that the write of a late owner misses."""
+
+    epoch: int
+    worker: WorkerId
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.worker}.{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The exclusive right to move one candidate, while the worker's lease lasts."""
+
+    source: SourceName
+    candidate: Candidate
+    token: FencingToken
+    attempts_count: int = 0  # earlier failures of this object itself
+    crashes_count: int = 0  # workers that died holding it
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one claim call got. Empty and `is_drained`: nothing fresh or due is left."""
+
+    claims: tuple[Claim, ...]
+    parked_count: int = 0  # rows parked while claiming: bad pointers, worker killers
+    is_drained: bool = False
+    must_run_alone: bool = False  # one claim whose workers kept dying
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is left in motion for one source, once a claim came back empty."""
+
+    waiting_count: int = 0
+    next_due_seconds: float | None = None  # until the first waiting claim is due
+    next_release_seconds: float | None = None  # until the first pending release is due
+    elsewhere_count: int = 0  # claims and releases that other workers' leases still cover
+    elsewhere_lease_seconds: float | None = None  # until the first of those leases ends
+    parked_count: int = 0
+    pending_release_count: int = 0
+
+
+class Evidence(enum.IntEnum):
+    """How it was proven that the cold bytes equal a digest; ordered, weakest first."""
+
+    UNPROVEN = 0  # allows restore and audit, never a release
+    SIGNED = 1  # the store checked the signed SHA-256 of the put, as the probe showed it does
+    CHECKSUM = 2  # the store returned the SHA-256 it holds
+    READBACK = 3  # the bytes were read back and hashed
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStat:
+    """What a cold store says of one object without reading it."""
+
+    key: ColdKey
+    size_bytes: int
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ColdObject:
+    """A stat with the metadata of the object, all names in lower case."""
+
+    stat: ColdStat
+    metadata: Mapping[str, str]
+    content_type: str | None = None
+    content_encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ColdLocation:
+    """Where an object lies in the cold store. The key is whole, with its prefix."""
+
+    provider: str
+    bucket: str
+    key: ColdKey
+
+    def __str__(self) -> str:
+        return f"{self.provider}:{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a cold store was seen to enforce. Uncertain counts as no."""
+
+    enforces_signed_digest: bool  # a body that does not match its signed SHA-256 is refused
+    enforces_create: bool  # a second create under one key is refused
+    returns_digest: bool  # HEAD returns the SHA-256 the store holds
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One object that was put into the cold store, or found there; not yet proven."""
+
+    claim: Claim
+    identity: HotIdentity | None  # None: the hot object was missing (recovered)
+    cold: ColdLocation
+    size_bytes: int
+    digest: Digest
+    content_digest: Digest | None
+    etag: str | None
+    was_there: bool = False  # nothing was sent: the same bytes lay there already
+    was_read_back: bool = False  # its bytes were read and hashed already
+
+    @property
+    def is_recovered(self) -> bool:
+        return self.identity is None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that a cold copy holds the bytes of one hot object.
+
+    Only `verify` makes one above `Evidence.UNPROVEN`, and only such a one can release.
+    """
+
+    source: SourceName
+    id: CandidateId
+    token: FencingToken
+    location: HotLocation
+    identity: HotIdentity | None
+    cold: ColdLocation
+    size_bytes: int
+    digest: Digest
+    content_digest: Digest | None
+    etag: str | None  # of the cold object
+    evidence: Evidence
+    group_id: str | None = None
+
+    @property
+    def is_recovered(self) -> bool:
+        return self.identity is None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A receipt as the ledger keeps it."""
+
+    receipt_id: ReceiptId
+    receipt: Receipt
+    archived_at: datetime
+
+
+class Answer(enum.Enum):
+    """What `record` says of one receipt."""
+
+    ACCEPTED = "accepted"  # a receipt under this token exists now
+    BUSY = "busy"  # the application holds the row: offer it again later
+    SUPERSEDED = "superseded"  # the row changed or is gone: the claim was given back
+    LOST = "lost"  # the claim is another owner's: nothing was written
+    REFUSED = "refused"  # the row raises: parked with the message
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A move that did not end in a receipt, and what is to become of its claim."""
+
+    claim: Claim
+    reason: str
+    is_permanent: bool = False  # park now; else wait and try again
+    max_attempts: int | None = None  # park after so many; None: the ledger's own limit
+    retry_after_seconds: float | None = None  # the store asked for this pause
+
+
+class FailAnswer(enum.Enum):
+    """What became of a failed claim."""
+
+    WAITING = "waiting"
+    PARKED = "parked"
+    SUPERSEDED = "superseded"  # the row changed meanwhile: given back
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The exclusive right to delete the hot copy of one recorded receipt, for a lease."""
+
+    recorded: Recorded
+    token: FencingToken
+    attempts_count: int = 0
+
+
+class Outcome(enum.Enum):
+    """How a receipt ended. Appended to the ledger, never changed."""
+
+    RELEASED = "released"  # the hot copy is deleted, or was gone already
+    REPLACED = "replaced"  # another object or a row stands there now: nothing deleted
+    UNDONE = "undone"
+    RESTORED = "restored"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseEnd:
+    """What became of one claimed release."""
+
+    release: Release
+    outcome: Outcome
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFailure:
+    """A release that could not be ended: it waits, or is parked with the reason."""
+
+    release: Release
+    reason: str
+    is_permanent: bool = False
+    retry_after_seconds: float | None = None
+
+
+class Deleted(enum.Enum):
+    """What a hot delete did to one object."""
+
+    DELETED = "deleted"
+    ABSENT = "absent"  # it was gone already: as good as deleted
+    CHANGED = "changed"  # the store refused: another object is there now
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """How long a worker keeps its claims unless it beats, on the worker's own boot clock."""
+
+    worker: WorkerId
+    epoch: int
+    deadline_seconds: float  # on Clock.monotonic(), taken before the beat was sent
+    lease_seconds: float
+
+
+class ClaimState(enum.Enum):
+    """States of a claim; `releasing` is a row of the release table (docs/design.md)."""
+
+    CLAIMED = "claimed"
+    WAITING = "waiting"
+    PROVED = "proved"
+    HELD = "held"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedRow:
+    """One row set aside, as an operator sees it."""
+
+    source: SourceName
+    id: CandidateId
+    reason: str
+    location: HotLocation | None  # None: a bad pointer
+    attempts_count: int
+    parked_at: datetime
+    is_release: bool = False  # the move is done; deleting the hot copy is what failed
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All the ledger knows of one id: its claim in motion, its receipts, how they ended."""
+
+    source: SourceName
+    id: CandidateId
+    claim_state: ClaimState | None
+    claim_reason: str | None
+    claim_location: HotLocation | None
+    attempts_count: int
+    next_attempt_at: datetime | None
+    receipts: tuple[tuple[Recorded, Outcome | None, datetime | None], ...]  # newest first
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCounts:
+    """One line of `archiver status`."""
+
+    source: SourceName
+    claimed_count: int
+    waiting_count: int
+    parked_count: int
+    archived_count: int  # receipts
+    archived_bytes: int
+    pending_release_count: int
+    released_count: int
+    replaced_count: int
+    last_archived_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One live or recently dead worker."""
+
+    worker: WorkerId
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    lease_until: datetime
+    is_alive: bool
+    claims_count: int
+
+
+State = Literal["done", "stopped", "fatal"]
+Stopped = Literal["limit", "budget", "duration", "failures", "signal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts of this run alone; `elsewhere` and `pending_release` as found at its end."""
+
+    state: State = "done"
+    stopped: Stopped | None = None
+    archived: int = 0  # receipts recorded, recovered ones included
+    released: int = 0  # hot copies deleted, or found gone
+    recovered: int = 0  # of the archived: the hot object was missing, cold held it
+    replaced: int = 0  # releases ended without a delete: something else stands there
+    waiting: int = 0  # failed in this run and waiting still at its end
+    parked: int = 0  # parked in this run
+    superseded: int = 0  # rows that changed while their object was moved
+    elsewhere: int = 0  # claims that other workers hold
+    pending_release: int = 0  # archived, their hot copies still in their grace
+    moved_bytes: int = 0  # sent to the cold store
+    seconds: float = 0.0
+    error: str | None = None  # why it is fatal
+
+    @property
+    def is_clean(self) -> bool:
+        """Nothing became waiting or parked in this run."""
+        return self.state != "fatal" and not (self.waiting or self.parked)
+
+    def to_json(self) -> dict[str, object]:
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def plus(self, other: Summary) -> Summary:
+        """Both sweeps as one: counts added, the worse state kept."""
+        worst = max((self, other), key=lambda summary: _SEVERITY[summary.state])
+        counts = {
+            item.name: getattr(self, item.name) + getattr(other, item.name)
+            for item in fields(self)
+            if item.name not in ("state", "stopped", "error")
+        }
+        return Summary(
+            state=worst.state, stopped=worst.stopped, error=self.error or other.error, **counts
+        )
+
+
+_SEVERITY: dict[State, int] = {"done": 0, "stopped": 1, "fatal": 2}

@@ -1,0 +1,365 @@
+"""The contracts between the rooms: what is true on return, what is atomic, what repeats.
+
+Each has one contract suite in `tests/contract` that its fake and every real
+implementation pass. Errors are those of `errors`; anything else is a bug.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from archiver.events import Event
+    from archiver.model import (
+        Answer,
+        CandidateId,
+        Capabilities,
+        Claim,
+        ColdKey,
+        ColdLocation,
+        ColdObject,
+        ColdStat,
+        Deleted,
+        Digest,
+        FailAnswer,
+        Failure,
+        History,
+        HotIdentity,
+        HotLocation,
+        Lease,
+        Offer,
+        Outlook,
+        ParkedRow,
+        Position,
+        Receipt,
+        Release,
+        ReleaseEnd,
+        ReleaseFailure,
+        SourceCounts,
+        SourceName,
+        Window,
+        WorkerStatus,
+    )
+
+
+class Observer(Protocol):
+    """Listens to events; called from any thread, must not block and must not raise."""
+
+    def __call__(self, event: Event, /) -> None: ...
+
+
+class Clock(Protocol):
+    """The only reader of time and the only sleeper."""
+
+    def now(self) -> datetime:
+        """The wall clock, aware, UTC. For people; nothing is decided by it."""
+
+    def monotonic(self) -> float:
+        """Seconds that also pass while the machine is suspended. Deadlines are on it."""
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+# --- the hot side -----------------------------------------------------------------------
+
+
+class OpenObject(Protocol):
+    """A hot object under its read: what it is is known, its bytes are still to come."""
+
+    @property
+    def identity(self) -> HotIdentity: ...
+
+    def read(self) -> bytes:
+        """The stored bytes, never decoded, exactly ``identity.size_bytes`` of them.
+
+        Raises:
+            StoreUnavailable: Cut, stalled, or another length than was declared.
+        """
+
+
+class HotStore(Protocol):
+    """Where the application reads its objects. We read, identify, and delete by identity."""
+
+    def open(self, location: HotLocation) -> AbstractContextManager[OpenObject]:
+        """Begin to read one object; its size is known before its bytes are taken.
+
+        Raises:
+            ObjectMissing: The store says there is no such object. Whether to believe it
+                is the caller's question (`probe`); for a missing bucket most stores
+                say the same.
+            ObjectDenied: The store refuses this object.
+            BucketMissing, StoreDenied: The store said plainly that it is not the object.
+            StoreUnavailable: Anything else; its code is in the error.
+        """
+
+    def identify(
+        self, locations: Collection[HotLocation]
+    ) -> Mapping[HotLocation, HotIdentity | None]:
+        """Say what lies at each location now, without reading it; None is proven absence.
+
+        An unchanged object has the identity that `open` gave. In bulk where the store can.
+        All locations are answered, or an error is raised as by `open`.
+        """
+
+    def delete(
+        self, targets: Sequence[tuple[HotLocation, HotIdentity]]
+    ) -> Mapping[HotLocation, Deleted]:
+        """Delete these objects; repeatable. Every target is answered for itself.
+
+        A store that honours a condition deletes only that identity; for another the
+        caller's `identify` just before is the guard. In bulk where the store can.
+
+        Raises:
+            StoreUnavailable: Some may be deleted, none is known to be: ask again.
+            BucketMissing, StoreDenied: As by `open`.
+        """
+
+    def probe(self, bucket: str) -> None:
+        """Prove that the bucket is there and these credentials may use it (a control).
+
+        Raises:
+            BucketMissing, StoreDenied, StoreUnavailable: It could not be proven.
+        """
+
+    def close(self) -> None: ...
+
+
+# --- the cold side: no overwrite, no delete ---------------------------------------------
+
+
+class ColdStore(Protocol):
+    """Where objects go. Keys are whole: the path prefix is part of them."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def path_prefix(self) -> str:
+        """Goes before every key: empty, or ending in a slash."""
+
+    def location(self, key: ColdKey) -> ColdLocation: ...
+
+    def create(
+        self,
+        key: ColdKey,
+        body: bytes,
+        *,
+        metadata: Mapping[str, str],
+        content_type: str | None,
+        content_encoding: str | None,
+    ) -> ColdStat:
+        """Write one whole object under a signed SHA-256; it appears at once or not at all.
+
+        With ``capabilities.enforces_create`` a key in use is never written over. Without,
+        the same key must only ever be given the same bytes (the engine's digest keys).
+
+        Raises:
+            KeyTaken: The key is in use; nothing was written.
+            BucketMissing, StoreDenied: Stop.
+            StoreUnavailable: It may or may not have taken effect.
+        """
+
+    def stat_many(self, keys: Sequence[ColdKey]) -> Mapping[ColdKey, ColdStat | None]:
+        """Existence, size and ETag of each key; None is proven absence.
+
+        By LIST pages where the keys lie together and that is cheaper, else a HEAD each.
+        """
+
+    def look(self, key: ColdKey) -> ColdObject | None:
+        """One object's stat and metadata, without its bytes; None is proven absence."""
+
+    def held_digest(self, key: ColdKey) -> Digest | None:
+        """The SHA-256 that the store holds for the whole object, where it tells."""
+
+    def readback(self, key: ColdKey) -> Digest:
+        """Read the whole object and hash its stored bytes as they stream, a buffer at a time.
+
+        Raises:
+            ObjectMissing, ObjectDenied: As by `read`.
+        """
+
+    def read(self, key: ColdKey) -> bytes:
+        """The whole object, as stored.
+
+        Raises:
+            ObjectMissing: Proven absence.
+            ObjectDenied: A store we may write but not read.
+        """
+
+    def list(self, prefix: str) -> Iterator[ColdStat]:
+        """Every object whose key starts with `prefix`, in key order, lazily."""
+
+    def close(self) -> None: ...
+
+
+# --- sources ----------------------------------------------------------------------------
+
+Transaction = Any  # the ledger's open transaction: a psycopg.Connection for Postgres
+
+
+class ArchiveSource(Protocol):
+    """Decides what may move, and flips its own rows when it has moved.
+
+    `tx` is the ledger's open transaction; a source never commits it.
+    """
+
+    @property
+    def name(self) -> SourceName: ...
+
+    def check(self, tx: Transaction) -> Sequence[str]:
+        """Prove at start that this source can be trusted here; warnings for the operator.
+
+        Columns are there, no row-level security hides rows from this role, and on a real
+        candidate (rolled back) a receipt with another path or another digest is taken by
+        nobody, the right one by exactly one row.
+
+        Raises:
+            SourceRefused: With what is wrong and the command that mends it.
+        """
+
+    def prepare(self, tx: Transaction) -> None:
+        """Once before a sweep; may fill the source's own ledger tables."""
+
+    def find_candidates(
+        self, limit: int, after: Position | None, tx: Transaction
+    ) -> Sequence[Offer]:
+        """Up to `limit` rows that may move now, by (due_at, id), after a position.
+
+        Takes no lock. Empty means: nothing after that position.
+        """
+
+    def on_archived(
+        self, receipts: Sequence[Receipt], tx: Transaction
+    ) -> Collection[CandidateId]:
+        """Flip the rows these receipts name where they still hold that path and digest.
+
+        One statement for the whole group. Rows are locked in id order. Returns the ids
+        taken; the others changed or are gone.
+        """
+
+    def points_at(
+        self, locations: Collection[HotLocation], tx: Transaction
+    ) -> Collection[HotLocation]:
+        """Which of these hot locations does any row point at now?"""
+
+    def housekeeping(self, tx: Transaction, *, everything: bool) -> Mapping[str, int]:
+        """After and before a sweep; counts by name, for the log (``jobs_marked``).
+
+        `everything` asks for all rows, not only those touched since the last time.
+        """
+
+
+# --- the ledger -------------------------------------------------------------------------
+
+
+class Claims(Protocol):
+    """Exclusive rights to move the candidates of one source, for one worker."""
+
+    def begin(self) -> None:
+        """Start a sweep: the source prepares, and the order is read from its beginning."""
+
+    def preview(self, limit: int | None) -> Iterator[Offer]:
+        """What `claim` would offer, oldest first; nothing is written."""
+
+    def claim(self, limit: int) -> Window:
+        """Claim up to `limit`: due retries and dead workers' claims first, then fresh rows.
+
+        Atomic; the unique key (source, id) arbitrates between workers. Each claim has a
+        new fencing token. Rows that cannot be candidates are parked on the way. A park
+        binds only the row that failed: changed, it is a fresh candidate. Only a claim
+        under the source's lock that read the order to its end and got nothing is drained.
+
+        Raises:
+            LeaseLost, LedgerUnavailable
+        """
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Let go without counting an attempt; they can be claimed at once. Repeatable."""
+
+    def record(self, receipts: Sequence[Receipt]) -> Sequence[Answer]:
+        """Write receipts and flip the source's rows, in one transaction; an answer each.
+
+        Fenced by token and lease. Repeatable: a receipt under this token counts as
+        accepted, so a lost COMMIT reply is settled by asking again. No row spoils its
+        group. An accepted claim is gone; its release is pending.
+
+        Raises:
+            LeaseLost, LedgerUnavailable
+        """
+
+    def fail(self, failures: Sequence[Failure]) -> Sequence[FailAnswer]:
+        """Count an attempt for each, and let it wait (backoff) or park it.
+
+        Before a park the row is asked again: one that changed is given back instead.
+        """
+
+    def outlook(self) -> Outlook:
+        """What is still in motion, and when to look again."""
+
+    def housekeeping(self, *, everything: bool) -> Mapping[str, int]:
+        """The source's own, in a transaction of its own."""
+
+
+class Releases(Protocol):
+    """Exclusive rights to delete the hot copies of one source's recorded receipts."""
+
+    def claim_release(self, limit: int) -> Sequence[Release]:
+        """Receipts past their grace, oldest first, that no source row points at.
+
+        One whose location a row points at again is ended as `replaced` on the way. A
+        dead worker's releases are taken over. Empty: nothing is due.
+        """
+
+    def released(self, ends: Sequence[ReleaseEnd]) -> None:
+        """Append the outcomes. Fenced; repeatable."""
+
+    def fail_release(self, failures: Sequence[ReleaseFailure]) -> None:
+        """Wait with backoff, or park."""
+
+    def give_back_releases(self, releases: Sequence[Release]) -> None:
+        """Let go without counting. Repeatable."""
+
+
+class Records(Protocol):
+    """What an operator asks the ledger. Reads, and one write: `retry`."""
+
+    def counts(self) -> Sequence[SourceCounts]: ...
+
+    def parked(self, source: SourceName | None, limit: int) -> Sequence[ParkedRow]: ...
+
+    def retry(self, source: SourceName | None, ids: Collection[CandidateId] | None) -> int:
+        """Let parked rows (all, or these) be candidates again, from zero attempts."""
+
+    def history(self, id_: CandidateId, source: SourceName | None) -> Sequence[History]: ...
+
+
+class Fleet(Protocol):
+    """Who works here, under which epoch, and what was learned of the stores."""
+
+    @property
+    def ledger_id(self) -> str: ...
+
+    def join(self) -> Lease:
+        """Register this process and get a lease; `Claims` and `Releases` work under it."""
+
+    def beat(self) -> Lease:
+        """Extend the lease.
+
+        Raises:
+            LeaseLost: It ran out before, or the epoch was raised.
+        """
+
+    def leave(self) -> None:
+        """End the lease: whatever is still held can be taken over at once, as no crash."""
+
+    def remember(self, probe: str, capabilities: Capabilities) -> None:
+        """Keep what a probe of a store found."""
+
+    def recall(self, probe: str) -> Capabilities | None:
+        """What was found within the last 7 days, by any worker."""
+
+    def workers(self) -> Sequence[WorkerStatus]: ...
