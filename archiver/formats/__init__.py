@@ -1,0 +1,1 @@
+"""Formats of bytes at rest: compressed content, cold metadata, cold keys."""

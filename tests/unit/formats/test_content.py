@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.formats.content import (
+    CannotDecompress,
+    TooMuchContent,
+    content_digest,
+    encoding_of,
+    label_of,
+)
+from archiver.model import Digest
+
+MIB = 1024 * 1024
+
+
+@given(st.binary(max_size=2000))
+def test_gzip_and_zstd_content_has_the_digest_of_the_plain_bytes(plain: bytes) -> None:
+    assert content_digest(gzip.compress(plain), MIB) == Digest.of(plain)
+    assert content_digest(zstandard.compress(plain), MIB) == Digest.of(plain)
+
+
+@given(st.binary(max_size=500), st.binary(max_size=500))
+def test_every_member_and_every_frame_is_content(first: bytes, second: bytes) -> None:
+    both = Digest.of(first + second)
+    assert content_digest(gzip.compress(first) + gzip.compress(second), MIB) == both
+    assert content_digest(zstandard.compress(first) + zstandard.compress(second), MIB) == both
+
+
+def test_bytes_without_a_magic_are_their_own_content() -> None:
+    assert content_digest(b"<html>", MIB) == Digest.of(b"<html>")
+    assert content_digest(b"", MIB) == Digest.of(b"")
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_a_cut_stream_is_no_content_wherever_it_is_cut(compress: object) -> None:
+    assert callable(compress)
+    whole = compress(b"page " * 4000)
+    for length in range(4, len(whole)):
+        with pytest.raises(CannotDecompress):
+            content_digest(whole[:length], MIB)
+
+
+def test_rubbish_after_a_stream_is_refused() -> None:
+    with pytest.raises(CannotDecompress):
+        content_digest(gzip.compress(b"page") + b"rubbish", MIB)
+    with pytest.raises(CannotDecompress):
+        content_digest(zstandard.compress(b"page") + b"rubbish", MIB)
+
+
+def test_a_flipped_bit_is_found() -> None:
+    body = bytearray(gzip.compress(b"page " * 4000))
+    body[len(body) // 2] ^= 1
+    with pytest.raises(CannotDecompress):
+        content_digest(bytes(body), MIB)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_a_bomb_is_stopped_at_the_limit(compress: object) -> None:
+    assert callable(compress)
+    bomb = compress(bytes(64 * MIB))
+    with pytest.raises(TooMuchContent):
+        content_digest(bomb, MIB)
+
+
+def test_a_zstd_frame_may_not_ask_for_a_huge_window() -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=31, compression_level=1)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters)
+    frame = compressor.compressobj()
+    body = frame.compress(b"x" * 1000) + frame.flush()
+    with pytest.raises(CannotDecompress):
+        content_digest(body, MIB)
+
+
+def test_the_label_is_dropped_where_the_bytes_deny_it() -> None:
+    assert label_of(gzip.compress(b"page"), "gzip") == "gzip"
+    assert label_of(b"<html>", "gzip") is None
+    assert label_of(gzip.compress(b"page"), "zstd") is None
+    assert label_of(b"<html>", "br") == "br"
+    assert label_of(gzip.compress(b"page"), None) is None
+
+
+def test_zlib_without_a_gzip_header_is_not_taken_for_gzip() -> None:
+    assert encoding_of(zlib.compress(b"page")) is None
