@@ -1,0 +1,1 @@
+"""Moves, proves, records, releases. Read `sweep.py` first, then `move.py`."""

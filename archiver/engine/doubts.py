@@ -1,0 +1,112 @@
+"""Whose fault is it? What one failure may mean for a bucket, or for a whole store.
+
+A 403 or a not-found is a verdict about one object only where the bucket is known to be
+there and to be ours (a control). A run of failures is the fault of the objects only where
+the store itself still answers. Until that is known, the failures are held here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from archiver.errors import FatalError, PermanentError
+    from archiver.model import Claim, Failure
+
+
+@dataclass(slots=True)
+class Controls:
+    """Buckets that were read in this sweep, or proven by a probe; and who waits for that."""
+
+    _proven: set[str] = field(default_factory=set)
+    _suspects: dict[str, list[tuple[Claim, PermanentError]]] = field(default_factory=dict)
+    _refusals: dict[str, FatalError] = field(default_factory=dict)
+
+    def is_proven(self, bucket: str) -> bool:
+        return bucket in self._proven
+
+    def suspect(self, bucket: str, claim: Claim, error: PermanentError) -> bool:
+        """Hold a verdict back until its bucket has a control; True for the bucket's first."""
+        waiting = self._suspects.setdefault(bucket, [])
+        waiting.append((claim, error))
+        return len(waiting) == 1
+
+    def prove(self, bucket: str) -> list[tuple[Claim, PermanentError]]:
+        """The bucket is there and ours: the verdicts that waited for it count now."""
+        self._proven.add(bucket)
+        self._refusals.pop(bucket, None)
+        return self._suspects.pop(bucket, [])
+
+    def refuse(self, bucket: str, error: FatalError) -> None:
+        """The probe was refused. Reading another object may still prove the bucket."""
+        self._refusals[bucket] = error
+
+    @property
+    def refusal(self) -> FatalError | None:
+        """Why a bucket with verdicts in waiting could not be proven."""
+        return next((self._refusals[b] for b in self._suspects if b in self._refusals), None)
+
+    def held_claims(self) -> list[Claim]:
+        return [claim for waiting in self._suspects.values() for claim, _ in waiting]
+
+
+@dataclass(slots=True)
+class Streak:
+    """Failures of one store in a row, since anything last succeeded there."""
+
+    limit: int
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, failure: Failure) -> bool:
+        """True when it is long enough to doubt the store."""
+        self.failures.append(failure)
+        return len(self.failures) == self.limit
+
+    def end(self) -> list[Failure]:
+        """Something succeeded, or the store was found to answer: they count, each its own."""
+        ended, self.failures = self.failures, []
+        return ended
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Open: nothing is sent. Half open: one object is. Closed again by one success.
+
+    All times are on `Clock.monotonic()`.
+    """
+
+    wait_seconds: float  # before the first trial; doubled by each that fails
+    patience_seconds: float  # after which the sweep gives up
+    store: str | None = None  # the one that failed
+    _opened_at: float | None = None
+    _closes_at: float = 0.0
+    _trials_count: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened_at is not None
+
+    def open(self, store: str, now: float) -> None:
+        """Open it, or open it again because the trial failed."""
+        if self._opened_at is None:
+            self._opened_at = now
+        self.store = store
+        self._closes_at = now + self.wait_seconds * 2**self._trials_count
+        self._trials_count += 1
+
+    def close(self) -> None:
+        self.store = self._opened_at = None
+        self._trials_count = 0
+
+    def lets_one_through(self, now: float) -> bool:
+        return now >= self._closes_at
+
+    @property
+    def gives_up(self) -> bool:
+        """The next trial would come after the patience ends."""
+        opened_at = self._opened_at
+        return opened_at is not None and self._closes_at > opened_at + self.patience_seconds
+
+    def seconds_left(self, now: float) -> float:
+        return max(0.0, self._closes_at - now)

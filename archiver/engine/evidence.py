@@ -1,0 +1,34 @@
+"""Which evidence a sweep demands: the setting is a minimum, the probe says what there is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archiver.errors import EvidenceUnavailable
+from archiver.model import Evidence
+
+if TYPE_CHECKING:
+    from archiver.model import Capabilities
+
+
+def demanded_evidence(
+    minimum: Evidence | None, capabilities: Capabilities, provider: str
+) -> Evidence:
+    """The cheapest evidence this store can give that satisfies the minimum.
+
+    None is ``auto``: `signed` where the store was seen to refuse a body that does not match
+    its signed SHA-256, else `readback`.
+
+    Raises:
+        EvidenceUnavailable: The store cannot give what is demanded.
+    """
+    if minimum is None:
+        return Evidence.SIGNED if capabilities.enforces_signed_digest else Evidence.READBACK
+    is_given = {
+        Evidence.SIGNED: capabilities.enforces_signed_digest,
+        Evidence.CHECKSUM: capabilities.returns_digest,
+        Evidence.READBACK: True,
+    }
+    if not is_given.get(minimum, False):
+        raise EvidenceUnavailable(demanded=str(minimum), provider=provider)
+    return minimum

@@ -1,0 +1,238 @@
+"""What becomes of moves that fail: held while in doubt, then counted, parked or given back."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from archiver.engine.doubts import Breaker, Controls, Streak
+from archiver.errors import (
+    FatalError,
+    ObjectDenied,
+    ObjectMissing,
+    PermanentError,
+    StoreDenied,
+    StoreUnavailable,
+    TransientError,
+)
+from archiver.events import BreakerOpened, MoveFailed, ObjectParked, ObjectSuperseded
+from archiver.model import FailAnswer, Failure
+
+if TYPE_CHECKING:
+    from archiver.engine.run import Run
+    from archiver.errors import (
+        ArchiverError,
+    )
+    from archiver.model import Claim
+
+_FAILURES_GROUP = 200  # failures a transaction
+_RATIO_FROM_COUNT = 50  # finished moves before a failure ratio means anything
+
+
+class Prober(Protocol):
+    """The second looks a failure may ask for; each ends in a call of the sweep."""
+
+    def probe_bucket(self, bucket: str) -> None:
+        """Ask the hot store whether the bucket is there and ours."""
+
+    def recover(self, claim: Claim) -> None:
+        """Look for a missing object in the cold store."""
+
+
+class Failing:
+    """Every failed claim comes here, and leaves exactly once: failed, parked, given back."""
+
+    def __init__(self, run: Run, prober: Prober) -> None:
+        self._run = run
+        self._prober = prober
+        self._controls = Controls()
+        self._streaks = {
+            "hot": Streak(run.plan.breaker_failures),
+            "cold": Streak(run.plan.breaker_failures),
+        }
+        self.breaker = Breaker(
+            wait_seconds=run.plan.retry_base_seconds,
+            patience_seconds=run.plan.retry_wait_seconds,
+        )
+        self._counted: list[Failure] = []
+        self._given_back: list[Claim] = []
+        self._cold_is_proven = False
+
+    # --- what the sweep tells --------------------------------------------------------------
+
+    def moved(self, bucket: str, *, read_hot: bool) -> None:
+        """An object was moved: both stores answer, and its bucket is a control."""
+        self._cold_is_proven = True
+        self._stores_answer("cold")
+        if read_hot:
+            self._stores_answer("hot")
+            self.bucket_is_proven(bucket)
+
+    def failed(self, claim: Claim, error: ArchiverError) -> None:
+        """A move, or the proof of it, did not succeed."""
+        match error:
+            case FatalError():
+                self._run.fail_fatally(error)
+                self._given_back.append(claim)
+            case ObjectMissing(store="hot") | ObjectDenied(store="hot"):
+                self._judge(claim, error)
+            case ObjectDenied(store="cold") if not self._cold_is_proven:
+                self._run.fail_fatally(_denied_everywhere(error))
+                self._given_back.append(claim)
+            case StoreUnavailable():
+                self._doubt(claim, error)
+            case _:
+                self._count(_failure(claim, error))
+
+    def unproven(self, claim: Claim, error: ArchiverError) -> None:
+        """What was sent could not be proven; where reading is denied, for any of them."""
+        if isinstance(error, ObjectDenied):
+            self._run.fail_fatally(_denied_everywhere(error))
+            self._given_back.append(claim)
+        else:
+            self.failed(claim, error)
+
+    def not_recovered(self, claim: Claim, error: ArchiverError) -> None:
+        """A missing hot object is not provably in cold either: nobody can find it."""
+        if isinstance(error, ObjectMissing):
+            self._count(_failure(claim, error))
+        else:
+            self.failed(claim, error)
+
+    def bucket_is_proven(self, bucket: str) -> None:
+        for claim, error in self._controls.prove(bucket):
+            self._convict(claim, error)
+
+    def bucket_is_refused(self, bucket: str, error: ArchiverError) -> None:
+        """The probe of a bucket failed; what waits for it is no verdict about an object."""
+        if isinstance(error, StoreDenied):
+            self._controls.refuse(bucket, error)  # reading another object may still prove it
+        elif isinstance(error, FatalError):
+            self._run.fail_fatally(error)
+        else:
+            self._open_breaker("hot", error)
+
+    def give_back(self, claim: Claim) -> None:
+        self._given_back.append(claim)
+
+    # --- what follows ----------------------------------------------------------------------
+
+    def flush(self, *, is_last: bool) -> None:
+        """Tell the ledger: in groups, and everything once nothing else is in flight."""
+        if is_last:
+            for streak in self._streaks.values():
+                self._counted.extend(streak.end())
+            if (refusal := self._controls.refusal) is not None:
+                self._run.fail_fatally(refusal)
+            if self._run.is_ending:
+                self._given_back.extend(self._controls.held_claims())
+        if self._counted and (is_last or len(self._counted) >= _FAILURES_GROUP):
+            counted, self._counted = self._counted, []
+            answers = self._run.ledger("fail", partial(self._run.claims.fail, counted))
+            for failure, answer in zip(counted, answers, strict=True):
+                self._tell(failure, answer)
+            self._watch_ratio()
+        if self._given_back:
+            given_back, self._given_back = self._given_back, []
+            self._run.ledger("give_back", partial(self._run.claims.give_back, given_back))
+
+    def _judge(self, claim: Claim, error: ObjectMissing | ObjectDenied) -> None:
+        """Believe a verdict about one object only where its bucket has a control."""
+        bucket = claim.candidate.location.bucket
+        if self._controls.is_proven(bucket):
+            self._convict(claim, error)
+        elif self._controls.suspect(bucket, claim, error):
+            self._prober.probe_bucket(bucket)
+
+    def _convict(self, claim: Claim, error: PermanentError) -> None:
+        if isinstance(error, ObjectMissing):
+            self._prober.recover(claim)
+        else:
+            self._count(_failure(claim, error))
+
+    def _doubt(self, claim: Claim, error: StoreUnavailable) -> None:
+        """Hold failures of one store in a row: perhaps it is the store that failed."""
+        if self.breaker.is_open:
+            self._given_back.append(claim)
+            if self.breaker.lets_one_through(self._run.clock.monotonic()):
+                self._open_breaker(error.store, error)  # this was the trial, not a straggler
+            return
+        streak = self._streaks[error.store]
+        if not streak.add(_failure(claim, error)):
+            return
+        if error.store == "hot":
+            # Objects that fail by themselves may stand in a row; a store that is down
+            # does not answer for its bucket either.
+            self._prober.probe_bucket(claim.candidate.location.bucket)
+        else:
+            self._open_breaker("cold", error)
+
+    def _stores_answer(self, store: str) -> None:
+        self._counted.extend(self._streaks[store].end())
+        if self.breaker.store == store:
+            self.breaker.close()
+
+    def store_answers(self, bucket: str) -> None:
+        """A probe of a bucket succeeded: failures in a row were the objects' own."""
+        self._stores_answer("hot")
+        self.bucket_is_proven(bucket)
+
+    def _open_breaker(self, store: str, error: ArchiverError) -> None:
+        failures = [f for streak in self._streaks.values() for f in streak.end()]
+        self._given_back.extend(failure.claim for failure in failures)
+        self.breaker.open(store, self._run.clock.monotonic())
+        self._run.observe(BreakerOpened(self._run.source, store, len(failures), str(error)))
+        if self.breaker.gives_up:
+            self._run.stop("failures")
+
+    def _count(self, failure: Failure) -> None:
+        self._counted.append(failure)
+
+    def _tell(self, failure: Failure, answer: FailAnswer) -> None:
+        run, claim = self._run, failure.claim
+        match answer:
+            case FailAnswer.PARKED:
+                run.tally.parked += 1
+                run.tally.failed += 1
+                run.tally.waiting_ids.discard(claim.candidate.id)
+                run.observe(ObjectParked(claim, failure.reason))
+            case FailAnswer.WAITING:
+                run.tally.failed += 1
+                run.tally.waiting_ids.add(claim.candidate.id)
+                run.observe(MoveFailed(claim, answer, failure.reason))
+            case FailAnswer.SUPERSEDED:
+                run.tally.superseded += 1
+                run.tally.waiting_ids.discard(claim.candidate.id)
+                run.observe(
+                    ObjectSuperseded(run.source, claim.candidate.id, claim.candidate.location)
+                )
+            case FailAnswer.LOST:
+                run.observe(MoveFailed(claim, answer, failure.reason))
+
+    def _watch_ratio(self) -> None:
+        limit = self._run.plan.max_failure_ratio
+        tally = self._run.tally
+        finished = tally.failed + tally.archived
+        if limit is None or finished < _RATIO_FROM_COUNT:
+            return
+        if tally.failed / finished > limit:
+            self._run.stop("failures")
+
+
+def _failure(claim: Claim, error: ArchiverError) -> Failure:
+    return Failure(
+        claim=claim,
+        reason=str(error),
+        is_permanent=isinstance(error, PermanentError),
+        max_attempts=error.max_attempts if isinstance(error, TransientError) else None,
+        retry_after_seconds=(
+            error.retry_after_seconds if isinstance(error, StoreUnavailable) else None
+        ),
+    )
+
+
+def _denied_everywhere(error: ObjectDenied) -> StoreDenied:
+    """No control stands against it: it is the credentials, not the object."""
+    return StoreDenied(
+        store=error.store, operation=error.operation, where=error.where, code=error.code
+    )

@@ -1,0 +1,63 @@
+"""The worker's own view of its lease: past its deadline it starts and completes nothing."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from archiver.errors import LeaseLost, LedgerUnavailable
+
+if TYPE_CHECKING:
+    from archiver.model import Lease
+    from archiver.protocols import Clock, Fleet
+
+BEATS_PER_LEASE = 4  # three may be missed
+
+
+class Heartbeat:
+    """Keeps one worker's lease. `beat` is called by a thread of the pool, the rest by any."""
+
+    def __init__(self, fleet: Fleet, clock: Clock) -> None:
+        self._fleet = fleet
+        self._clock = clock
+        self._lock = threading.Lock()  # guards the lease and whether it is lost
+        self._lease = fleet.join()
+        self._is_lost = False
+
+    @property
+    def interval_seconds(self) -> float:
+        return self._lease.lease_seconds / BEATS_PER_LEASE
+
+    @property
+    def lease(self) -> Lease:
+        return self._lease
+
+    def beat(self) -> None:
+        """Extend the lease; a database that does not answer only lets it run on."""
+        try:
+            lease = self._fleet.beat()
+        except LedgerUnavailable:
+            return
+        except LeaseLost:
+            with self._lock:
+                self._is_lost = True
+            return
+        with self._lock:
+            self._lease = lease
+
+    def require(self, seconds: float = 0.0) -> None:
+        """Prove that the lease lasts for so long from now.
+
+        Raises:
+            LeaseLost: It does not: whatever was to be done must not be begun.
+        """
+        with self._lock:
+            left = self._lease.deadline_seconds - self._clock.monotonic()
+            if self._is_lost or left <= seconds:
+                raise LeaseLost(worker=self._lease.worker)
+
+    def lasts(self, seconds: float) -> bool:
+        """Whether `require` would pass."""
+        with self._lock:
+            left = self._lease.deadline_seconds - self._clock.monotonic()
+            return not self._is_lost and left > seconds

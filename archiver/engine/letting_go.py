@@ -1,0 +1,138 @@
+"""Releases beside the moves: claimed in batches, cut in slices, ended in the ledger."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from archiver.errors import FatalError, PermanentError, StoreUnavailable
+from archiver.events import ObjectReleased, ReleaseFailed
+from archiver.model import Outcome, ReleaseFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from archiver.engine.release import Released, Releaser
+    from archiver.engine.run import Run
+    from archiver.errors import ArchiverError
+    from archiver.model import Release
+
+_LOOK_SECONDS = 1.0  # between two looks for due releases while nothing is recorded
+
+
+class LettingGo:
+    """Drives the releases of one sweep. No delete before the canary has sung."""
+
+    def __init__(self, run: Run, releaser: Callable[[], Releaser]) -> None:
+        self._run = run
+        self._releaser = releaser  # opens the stores: only once something is due
+        self._has_sung = False
+        self._sings = False
+        self._look_at = 0.0
+        self._slices_count = 0
+        self.found_nothing = not run.plan.release  # by the latest look
+
+    @property
+    def is_under_way(self) -> bool:
+        return self._sings or self._slices_count > 0
+
+    def look_now(self) -> None:
+        """Something was recorded, or a grace ended: do not wait for the next look."""
+        self._look_at = 0.0
+        self.found_nothing = not self._run.plan.release
+
+    def step(self) -> None:
+        """Claim what is due, unless enough of it is under way."""
+        run, now = self._run, self._run.clock.monotonic()
+        if not run.plan.release or self.is_under_way or now < self._look_at:
+            return
+        due = run.ledger(
+            "claim_release", partial(run.releases.claim_release, run.plan.release_group)
+        )
+        self.found_nothing = not due
+        if not due:
+            self._look_at = now + _LOOK_SECONDS
+        elif self._has_sung:
+            self._send_out(due)
+        else:
+            self._sing(due)
+
+    def _sing(self, due: Sequence[Release]) -> None:
+        self._sings = True
+
+        def sang(_: None) -> None:
+            self._sings = False
+            self._has_sung = True
+            if self._run.is_ending:
+                self._give_back(due)
+            else:
+                self._send_out(due)
+
+        def failed(error: ArchiverError) -> None:
+            self._sings = False
+            self._give_back(due)
+            if isinstance(error, FatalError):
+                self._run.fail_fatally(error)
+            else:
+                self._look_at = self._run.clock.monotonic() + self._run.plan.retry_base_seconds
+
+        self._run.pool.submit(partial(self._releaser().sing, due), sang, failed, ahead=True)
+
+    def _send_out(self, due: Sequence[Release]) -> None:
+        size = self._run.plan.release_slice
+        for start in range(0, len(due), size):
+            self._submit(due[start : start + size])
+
+    def _submit(self, piece: Sequence[Release]) -> None:
+        self._slices_count += 1
+        self._run.pool.submit(
+            partial(self._releaser().release, piece),
+            self._ended,
+            partial(self._failed, piece),
+            ahead=True,
+        )
+
+    def _ended(self, released: Released) -> None:
+        run = self._run
+        self._slices_count -= 1
+        if released.ends:
+            run.ledger("released", partial(run.releases.released, released.ends))
+        for end in released.ends:
+            if end.outcome is Outcome.RELEASED:
+                run.tally.released += 1
+            else:
+                run.tally.replaced += 1
+            receipt = end.release.recorded.receipt
+            run.observe(ObjectReleased(receipt, end.outcome, end.detail))
+        self._fail(released.failures)
+
+    def _failed(self, piece: Sequence[Release], error: ArchiverError) -> None:
+        """A whole slice could not be ended: nothing was recorded of it."""
+        self._slices_count -= 1
+        if isinstance(error, FatalError):
+            self._give_back(piece)
+            self._run.fail_fatally(error)
+        elif isinstance(error, PermanentError) and len(piece) > 1:
+            # One refused object must not hold the others back: halve until it is alone.
+            middle = len(piece) // 2
+            self._submit(piece[:middle])
+            self._submit(piece[middle:])
+        else:
+            is_permanent = isinstance(error, PermanentError)
+            pause = error.retry_after_seconds if isinstance(error, StoreUnavailable) else None
+            self._fail([ReleaseFailure(it, str(error), is_permanent, pause) for it in piece])
+
+    def _fail(self, failures: Sequence[ReleaseFailure]) -> None:
+        run = self._run
+        if not failures:
+            return
+        run.ledger("fail_release", partial(run.releases.fail_release, failures))
+        for failure in failures:
+            receipt = failure.release.recorded.receipt
+            if failure.is_permanent:
+                run.tally.parked += 1
+            run.observe(ReleaseFailed(receipt, failure.reason))
+
+    def _give_back(self, releases: Sequence[Release]) -> None:
+        run = self._run
+        run.ledger("give_back_releases", partial(run.releases.give_back_releases, releases))

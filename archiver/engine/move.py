@@ -1,0 +1,280 @@
+"""The life of one small object. Knows the safe order; no SQL, HTTP, provider or clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from archiver.errors import (
+    ContentBomb,
+    ContentDigestMismatch,
+    DigestMismatch,
+    KeyTaken,
+    MetadataTooLarge,
+    NoFreeKey,
+    ObjectMissing,
+    SizeMismatch,
+    UnreadableContent,
+)
+from archiver.formats.content import (
+    CannotDecompress,
+    TooMuchContent,
+    content_digest,
+    encoding_of,
+    label_of,
+)
+from archiver.formats.keys import common_prefix, digest_keys, write_once_keys
+from archiver.formats.metadata import Origin
+from archiver.model import ColdKey, Digest, Evidence, Sent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.engine.budget import BytesInFlight
+    from archiver.engine.lease import Heartbeat
+    from archiver.model import Candidate, Claim, ColdObject, ColdStat
+    from archiver.protocols import ColdStore, HotStore
+
+RECOVERY_LOOKS = 12  # keys one missing object is looked for under: plain, digest, numbered
+CONTENT_LIMIT_BYTES = (
+    1024 * 1024 * 1024
+)  # what one object may decompress to while it is checked
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Both sides of a move, and what the cold one has to show."""
+
+    hot: HotStore
+    cold: ColdStore
+    evidence: Evidence  # the minimum; resolved, never `unproven`
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """What a move needs beside its claim."""
+
+    stores: Stores
+    budget: BytesInFlight
+    heartbeat: Heartbeat
+    ledger_id: str
+
+    def move(self, claim: Claim) -> Sent:
+        """Copy one object to the cold store. The hot copy is only read.
+
+        Safe to repeat after a crash at any line: nothing is overwritten, and finding the
+        same bytes already there is success.
+
+        Raises:
+            TransientError: Waiting may help. The claim waits, then the move is tried again.
+            PermanentError: Waiting will not help. The candidate is parked, with a reason.
+            FatalError: Going on would do harm. The sweep stops.
+        """
+        candidate = claim.candidate
+        where = str(candidate.location)
+        with self.stores.hot.open(candidate.location) as found:
+            size_bytes = found.identity.size_bytes
+            with self.budget.hold(size_bytes, where):
+                body = found.read()
+                checked = check(candidate, body)
+                self.heartbeat.require()
+                stat, was_there, was_read_back = self._create_once(claim, body, checked)
+        return Sent(
+            claim=claim,
+            identity=found.identity,
+            cold=self.stores.cold.location(stat.key),
+            size_bytes=len(body),
+            digest=checked.digest,
+            content_digest=checked.content_digest,
+            etag=stat.etag,
+            was_there=was_there,
+            was_read_back=was_read_back,
+        )
+
+    def recover(self, claim: Claim) -> Sent:
+        """Prove that cold already holds an object that is missing from hot (design 3.7).
+
+        Proven means read back whole: the bytes match the digest the row promises; where it
+        promises none, the object's own metadata names this source, id and hot path, and
+        its bytes match that metadata.
+
+        Raises:
+            ObjectMissing: Cold does not provably hold it: nobody can find this object.
+        """
+        candidate = claim.candidate
+        for key in self._keys_that_may_hold(candidate):
+            found = self.stores.cold.look(key)
+            if found is None:
+                continue
+            with self.budget.hold(found.stat.size_bytes, str(key)):
+                body = self.stores.cold.read(key)
+                if (checked := _proven_to_be(claim, found, body)) is not None:
+                    return Sent(
+                        claim=claim,
+                        identity=None,
+                        cold=self.stores.cold.location(key),
+                        size_bytes=len(body),
+                        digest=checked.digest,
+                        content_digest=checked.content_digest,
+                        etag=found.stat.etag,
+                        was_there=True,
+                        was_read_back=True,
+                    )
+        raise ObjectMissing(store="hot", where=str(candidate.location), code="missing")
+
+    def _create_once(
+        self, claim: Claim, body: bytes, checked: Checked
+    ) -> tuple[ColdStat, bool, bool]:
+        """Create the cold object under the first key that is free or holds these very bytes.
+
+        Returns its stat, whether it was there already, and whether it was read back.
+        """
+        candidate, cold = claim.candidate, self.stores.cold
+        encoding = label_of(body, candidate.content_encoding)
+        metadata = self._metadata(claim, checked, encoding)
+        tried_count = 0
+        for key in self._keys_for(candidate, checked.digest):
+            tried_count += 1
+            try:
+                stat = cold.create(
+                    key,
+                    body,
+                    metadata=metadata,
+                    content_type=candidate.content_type,
+                    content_encoding=encoding,
+                )
+            except KeyTaken:
+                taken = self._same_bytes_at(key, len(body), checked.digest)
+                if taken is not None:
+                    return taken[0], True, taken[1]
+            else:
+                return stat, False, False
+        raise NoFreeKey(
+            where=f"{cold.path_prefix}{candidate.cold_key}", tried_count=tried_count
+        )
+
+    def _same_bytes_at(
+        self, key: ColdKey, size_bytes: int, digest: Digest
+    ) -> tuple[ColdStat, bool] | None:
+        """The stat of a taken key that provably holds these bytes, and whether it was read.
+
+        An object of this very ledger was put under a signed digest by this program: where
+        the store enforces that, its metadata is as good as the put. Anyone else's object,
+        and any where more than `signed` is demanded, is read.
+        """
+        cold = self.stores.cold
+        found = cold.look(key)
+        if found is None or found.stat.size_bytes != size_bytes:
+            return None
+        origin = Origin.of(found.metadata)
+        is_ours = (
+            origin is not None
+            and origin.ledger_id == self.ledger_id
+            and origin.digest == digest
+        )
+        if is_ours and self.stores.evidence is Evidence.SIGNED:
+            return found.stat, False
+        return (found.stat, True) if cold.readback(key) == digest else None
+
+    def _keys_for(self, candidate: Candidate, digest: Digest) -> Iterator[ColdKey]:
+        key = ColdKey(self.stores.cold.path_prefix + candidate.cold_key)
+        if self.stores.cold.capabilities.enforces_create:
+            return write_once_keys(key, digest)
+        # Without an enforced create a key is only ever given the bytes its digest names.
+        return iter([next(digest_keys(key, digest))])
+
+    def _keys_that_may_hold(self, candidate: Candidate) -> Iterator[ColdKey]:
+        cold = self.stores.cold
+        key = ColdKey(cold.path_prefix + candidate.cold_key)
+        beside = (stat.key for stat in cold.list(common_prefix(key)) if stat.key != key)
+        return islice(chain([key], beside), RECOVERY_LOOKS)
+
+    def _metadata(self, claim: Claim, checked: Checked, encoding: str | None) -> dict[str, str]:
+        candidate = claim.candidate
+        origin = Origin(
+            digest=checked.digest,
+            ledger_id=self.ledger_id,
+            source=claim.source,
+            id=candidate.id,
+            location=candidate.location,
+            content_digest=checked.content_digest,
+            content_encoding=encoding,
+        )
+        try:
+            return origin.to_metadata(candidate.metadata)
+        except ValueError as exc:
+            raise MetadataTooLarge(where=str(candidate.location), problem=str(exc)) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Digests of bytes that are what their row promises."""
+
+    digest: Digest
+    content_digest: Digest | None
+
+
+def check(candidate: Candidate, body: bytes) -> Checked:
+    """Compare an object with what its row promises. None promises nothing.
+
+    Raises:
+        SizeMismatch, DigestMismatch, ContentDigestMismatch, UnreadableContent
+        ContentBomb: It decompresses to more than `CONTENT_LIMIT_BYTES`.
+    """
+    where = str(candidate.location)
+    if candidate.size_bytes is not None and candidate.size_bytes != len(body):
+        raise SizeMismatch(where=where, expected=str(candidate.size_bytes), seen=str(len(body)))
+    digest = Digest.of(body)
+    if candidate.digest is not None and candidate.digest != digest:
+        raise DigestMismatch(where=where, expected=str(candidate.digest), seen=str(digest))
+    if candidate.content_digest is None:
+        return Checked(digest, None)
+    return Checked(digest, _checked_content(candidate, candidate.content_digest, body))
+
+
+def _checked_content(candidate: Candidate, promised: Digest, body: bytes) -> Digest:
+    where = str(candidate.location)
+    try:
+        seen = content_digest(body, CONTENT_LIMIT_BYTES)
+    except CannotDecompress as exc:
+        raise UnreadableContent(
+            where=where, expected=str(encoding_of(body)), seen=str(exc)
+        ) from exc
+    except TooMuchContent as exc:
+        raise ContentBomb(where=where, limit_bytes=CONTENT_LIMIT_BYTES) from exc
+    if seen == promised:
+        return seen
+    if candidate.content_encoding in ("gzip", "zstd") and encoding_of(body) is None:
+        raise UnreadableContent(
+            where=where,
+            expected=str(candidate.content_encoding),
+            seen=f"bytes that are not {candidate.content_encoding}",
+        )
+    raise ContentDigestMismatch(where=where, expected=str(promised), seen=str(seen))
+
+
+def _proven_to_be(claim: Claim, found: ColdObject, body: bytes) -> Checked | None:
+    """The digests of cold bytes, where they are provably the claim's missing object."""
+    candidate = claim.candidate
+    try:
+        checked = check(candidate, body)
+    except (
+        SizeMismatch,
+        DigestMismatch,
+        ContentDigestMismatch,
+        UnreadableContent,
+        ContentBomb,
+    ):
+        return None
+    if candidate.digest is not None or candidate.content_digest is not None:
+        return checked
+    origin = Origin.of(found.metadata)
+    is_named = (
+        origin is not None
+        and origin.source == claim.source
+        and origin.id == candidate.id
+        and origin.location == candidate.location
+        and origin.digest == checked.digest
+    )
+    return checked if is_named else None

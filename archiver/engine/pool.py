@@ -1,0 +1,168 @@
+"""Where the engine's threads are born. Work goes out to them; its results come home.
+
+All state of a sweep belongs to the thread that calls `turn`: work runs anywhere, but what
+follows from it runs there. So the sweep needs no locks, and a pool of a test can run one
+piece at a time, in any order.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from archiver.errors import ArchiverError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from archiver.protocols import Clock
+
+T = TypeVar("T")
+
+
+class Pool(Protocol):
+    """Runs work beside its owner. One owner; only `every` outlives a sweep."""
+
+    def submit(
+        self,
+        work: Callable[[], T],
+        then: Callable[[T], None],
+        failed: Callable[[ArchiverError], None],
+        *,
+        ahead: bool = False,
+    ) -> None:
+        """Queue work; `then` or `failed` is called by a later `turn`, on its thread.
+
+        `ahead` puts it before work that is not yet begun: proving and releasing what was
+        sent comes before sending more.
+        """
+
+    @property
+    def under_way_count(self) -> int:
+        """Work submitted whose result was not yet handed over."""
+
+    def turn(self, timeout_seconds: float) -> bool:
+        """Hand over one result, waiting for it; False when none came in time.
+
+        What the work raises that is not an `ArchiverError` is a bug and is raised here.
+        """
+
+    def every(self, seconds: float, work: Callable[[], None]) -> Callable[[], None]:
+        """Do something again and again beside the rest; the answer ends that."""
+
+
+@dataclass(slots=True)
+class _Work:
+    run: Callable[[], Any]
+    then: Callable[[Any], None]
+    failed: Callable[[ArchiverError], None]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class ThreadPool:
+    """Threads that live as long as the pool, so that connections stay warm.
+
+    `close` waits for work under way up to a bound; a thread hung in a system call is left
+    behind as a daemon, and says nothing more.
+    """
+
+    def __init__(self, *, threads_count: int, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()  # guards the queue and `_is_closed`
+        self._queued: deque[_Work] = deque()
+        self._is_closed = False
+        self._done: queue.SimpleQueue[_Work] = queue.SimpleQueue()
+        self._under_way_count = 0  # touched by the owner's thread alone
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"archiver-pool-{number}", daemon=True)
+            for number in range(1, threads_count + 1)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(
+        self,
+        work: Callable[[], T],
+        then: Callable[[T], None],
+        failed: Callable[[ArchiverError], None],
+        *,
+        ahead: bool = False,
+    ) -> None:
+        item = _Work(work, then, failed)
+        self._under_way_count += 1
+        with self._changed:
+            if ahead:
+                self._queued.appendleft(item)
+            else:
+                self._queued.append(item)
+            self._changed.notify()
+
+    @property
+    def under_way_count(self) -> int:
+        return self._under_way_count
+
+    def turn(self, timeout_seconds: float) -> bool:
+        try:
+            work = self._done.get(timeout=max(0.0, timeout_seconds))
+        except queue.Empty:
+            return False
+        self._under_way_count -= 1
+        hand_over(work.then, work.failed, work.result, work.error)
+        return True
+
+    def every(self, seconds: float, work: Callable[[], None]) -> Callable[[], None]:
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(seconds):
+                work()
+
+        thread = threading.Thread(target=beat, name="archiver-heartbeat", daemon=True)
+        thread.start()
+
+        def end() -> None:
+            ended.set()
+            thread.join(timeout=seconds)
+
+        return end
+
+    def close(self, *, timeout_seconds: float) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._queued.clear()
+            self._changed.notify_all()
+        deadline = self._clock.monotonic() + timeout_seconds
+        for thread in self._threads:
+            thread.join(timeout=max(0.0, deadline - self._clock.monotonic()))
+
+    def _serve(self) -> None:
+        while (work := self._next()) is not None:
+            try:
+                work.result = work.run()
+            except BaseException as exc:  # noqa: BLE001  # handed to the owner, whatever it is
+                work.error = exc
+            self._done.put(work)
+
+    def _next(self) -> _Work | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queued or self._is_closed)
+            return self._queued.popleft() if self._queued else None
+
+
+def hand_over(
+    then: Callable[[Any], None],
+    failed: Callable[[ArchiverError], None],
+    result: object,
+    error: BaseException | None,
+) -> None:
+    """Call what follows from one piece of work; the one place that tells error from bug."""
+    if error is None:
+        then(result)
+    elif isinstance(error, ArchiverError):
+        failed(error)
+    else:
+        raise error

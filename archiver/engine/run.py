@@ -1,0 +1,141 @@
+"""What the parts of one sweep share: where they are, what they may do, what was counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from archiver.errors import LedgerUnavailable
+from archiver.events import LedgerRetried
+from archiver.model import Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from archiver.engine.lease import Heartbeat
+    from archiver.engine.pool import Pool
+    from archiver.errors import FatalError
+    from archiver.model import SourceName, State, Stopped
+    from archiver.protocols import Claims, Clock, Observer, Releases
+
+T = TypeVar("T")
+
+_LEDGER_WAIT_SECONDS = 0.2  # before the first repeated call; doubled
+_LEDGER_WAIT_MAX_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """The numbers of a sweep. Defaults of the engine's own; the rest are settings."""
+
+    concurrency: int
+    batch_size: int  # rows a claim
+    release: bool = True
+    max_objects: int | None = None
+    max_bytes: int | None = None
+    max_failure_ratio: float | None = None
+    retry_wait_seconds: float = 0.0  # how long to wait for retries that fall due, once drained
+    takeover_wait_seconds: float = 0.0  # how long to wait for other workers' claims
+    retry_base_seconds: float = 2.0
+    drain_seconds: float = 25.0
+    ledger_patience_seconds: float = 60.0  # how long a database may not answer
+    verify_group: int = 64  # objects proven at once
+    record_group: int = 500  # receipts a transaction
+    group_age_seconds: float = 1.0  # before a group goes out though it is not full
+    release_group: int = 1000  # releases a claim
+    release_slice: int = 100  # of those, identified and deleted by one thread
+
+    @property
+    def breaker_failures(self) -> int:
+        """Failures in a row before a store is doubted: every thread has failed twice."""
+        return max(8, 2 * self.concurrency)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one sweep. Touched by the sweep's own thread alone."""
+
+    archived: int = 0
+    released: int = 0
+    recovered: int = 0
+    replaced: int = 0
+    parked: int = 0
+    superseded: int = 0
+    elsewhere: int = 0
+    pending_release: int = 0
+    moved_bytes: int = 0
+    failed: int = 0  # moves that did not end in a receipt, each try counted
+    waiting_ids: set[str] = field(default_factory=set)
+
+    def summary(
+        self, state: State, stopped: Stopped | None, seconds: float, error: str | None
+    ) -> Summary:
+        return Summary(
+            state=state,
+            stopped=stopped,
+            archived=self.archived,
+            released=self.released,
+            recovered=self.recovered,
+            replaced=self.replaced,
+            waiting=len(self.waiting_ids),
+            parked=self.parked,
+            superseded=self.superseded,
+            elsewhere=self.elsewhere,
+            pending_release=self.pending_release,
+            moved_bytes=self.moved_bytes,
+            seconds=round(seconds, 3),
+            error=error,
+        )
+
+
+@dataclass(slots=True)
+class Run:
+    """One sweep of one source. All of it belongs to the thread that runs the sweep."""
+
+    source: SourceName
+    claims: Claims
+    releases: Releases
+    pool: Pool
+    heartbeat: Heartbeat
+    clock: Clock
+    observe: Observer
+    plan: SweepPlan
+    tally: Tally = field(default_factory=Tally)
+    fatal: FatalError | None = None
+    stopped: Stopped | None = None
+
+    @property
+    def is_ending(self) -> bool:
+        """Nothing new is begun; what is in flight is brought home."""
+        return self.fatal is not None or self.stopped is not None
+
+    @property
+    def state(self) -> State:
+        if self.fatal is not None:
+            return "fatal"
+        return "done" if self.stopped is None else "stopped"
+
+    def fail_fatally(self, error: FatalError) -> None:
+        """Stop the sweep; the first reason stays."""
+        self.fatal = self.fatal or error
+
+    def stop(self, why: Stopped) -> None:
+        self.stopped = self.stopped or why
+
+    def ledger(self, operation: str, call: Callable[[], T]) -> T:
+        """Ask the ledger, again where the database did not answer: its calls repeat.
+
+        Raises:
+            LedgerUnavailable: Not within `ledger_patience_seconds`.
+        """
+        deadline = self.clock.monotonic() + self.plan.ledger_patience_seconds
+        wait_seconds = _LEDGER_WAIT_SECONDS
+        while True:
+            try:
+                return call()
+            except LedgerUnavailable as error:
+                if self.clock.monotonic() + wait_seconds > deadline:
+                    raise
+                self.observe(LedgerRetried(operation, error.message, wait_seconds))
+            self.clock.sleep(wait_seconds)
+            wait_seconds = min(2 * wait_seconds, _LEDGER_WAIT_MAX_SECONDS)

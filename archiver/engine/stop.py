@@ -1,0 +1,21 @@
+"""A wish to stop, made by a signal or an owner, read by the sweep between its steps."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Stop:
+    """Thread-safe; the first reason stays."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the reason
+        self._reason: str | None = None
+
+    def request(self, reason: str) -> None:
+        with self._lock:
+            self._reason = self._reason or reason
+
+    @property
+    def reason(self) -> str | None:
+        return self._reason

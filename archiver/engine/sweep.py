@@ -1,0 +1,354 @@
+"""One sweep of one source: claim, move, prove, record, and let go beside it.
+
+Read this first, then `move.py`. The loop below owns all state and is the only caller of the
+ledger; threads of the pool read, put, look and delete, and their results come home in
+`pool.turn`. Every step may be the last one before a crash: what was sent is found again,
+what was recorded is released later, what was claimed is taken over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from archiver.engine.failing import Failing
+from archiver.engine.letting_go import LettingGo
+from archiver.engine.recording import Recording
+from archiver.errors import (
+    ArchiverError,
+    FatalError,
+    LeaseLost,
+    LedgerUnavailable,
+    TransientError,
+)
+from archiver.events import (
+    CandidatesClaimed,
+    Draining,
+    Housekept,
+    NothingDue,
+    SweepEnded,
+    SweepFailed,
+    SweepStarted,
+)
+
+if TYPE_CHECKING:
+    from archiver.engine.move import Mover, Stores
+    from archiver.engine.release import Releaser
+    from archiver.engine.run import Run
+    from archiver.engine.stop import Stop
+    from archiver.model import Claim, Sent, Summary
+
+_TURN_SECONDS = 0.25  # at most between two looks at the wish to stop
+_QUEUED_PER_THREAD = 3  # moves submitted a thread, so that none idles while the ledger is asked
+
+
+class Workshop(Protocol):
+    """Opens the stores: only once there is something to do."""
+
+    def stores(self) -> Stores: ...
+
+    def mover(self) -> Mover: ...
+
+    def releaser(self) -> Releaser: ...
+
+
+class Sweep:
+    """Run once."""
+
+    def __init__(self, run: Run, workshop: Workshop, stop: Stop) -> None:
+        self._run = run
+        self._workshop = workshop
+        self._stop = stop
+        self._failing = Failing(run, self)
+        self._recording = Recording(run, self._failing)
+        self._letting_go = LettingGo(run, workshop.releaser)
+        self._stores: Stores | None = None
+        self._ready: deque[Claim] = deque()
+        self._moving: dict[int, Claim] = {}  # by token number
+        self._alone: Claim | None = None  # its workers kept dying: nothing else moves beside
+        self._claimed_count = 0
+        self._moving_bytes = 0
+        self._is_drained = False
+        self._is_limited = False  # MAX_OBJECTS or MAX_BYTES: what is claimed is finished
+        self._patient_until: float | None = None
+        self._takeover_until: float | None = None
+        self._last_progress = 0
+
+    def __call__(self, *, everything: bool) -> Summary:
+        """Drain what is due. Every failure that stops the sweep is in the summary."""
+        run, began_at = self._run, self._run.clock.monotonic()
+        run.observe(SweepStarted(run.source, run.plan.concurrency, run.plan.release))
+        failure: ArchiverError | None = None
+        try:
+            self._housekeep(everything=everything)
+            run.ledger("begin", run.claims.begin)
+            while not self._is_over():
+                self._step()
+            if run.is_ending:
+                self._drain()
+            if run.tally.archived:
+                self._housekeep(everything=False)
+        except (FatalError, TransientError) as error:
+            failure = error
+            self._abandon(error)
+        if run.fatal is not None and failure is None:
+            run.observe(SweepFailed(run.source, str(run.fatal)))
+        return self._ended(run.clock.monotonic() - began_at, failure)
+
+    # --- one step ----------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        self._fill()
+        self._dispatch()
+        is_idle = not self._moving and not self._ready
+        self._recording.step(self._stores, is_idle=is_idle)
+        self._failing.flush(is_last=self._nothing_moves)
+        recorded = self._recording.recorded_count
+        if recorded != self._last_progress:
+            self._last_progress = recorded
+            self._patient_until = self._takeover_until = None
+            self._letting_go.look_now()
+        self._letting_go.step()
+        if self._run.pool.under_way_count:
+            self._run.pool.turn(_TURN_SECONDS)
+
+    def _fill(self) -> None:
+        """Claim the next window while this one is in flight."""
+        run, plan = self._run, self._run.plan
+        if (
+            self._is_drained
+            or self._is_limited
+            or self._alone is not None
+            or self._failing.breaker.is_open
+            or len(self._ready) >= plan.concurrency
+        ):
+            return
+        limit = plan.batch_size
+        if plan.max_objects is not None:
+            limit = min(limit, plan.max_objects - self._claimed_count)
+        if limit <= 0 or self._has_moved_enough_bytes:
+            self._is_limited = True
+            return
+        window = run.ledger("claim", partial(run.claims.claim, limit))
+        run.tally.parked += window.parked_count
+        self._is_drained = window.is_drained
+        if window.claims or window.parked_count:
+            claimed = CandidatesClaimed(run.source, len(window.claims), window.parked_count)
+            run.observe(claimed)
+        elif not self._claimed_count:
+            run.observe(NothingDue(run.source))
+        self._claimed_count += len(window.claims)
+        if window.must_run_alone:
+            (self._alone,) = window.claims
+        else:
+            self._ready.extend(window.claims)
+
+    def _dispatch(self) -> None:
+        """Hand claims to the pool: as many as it can chew, one while a store is on trial."""
+        breaker, now = self._failing.breaker, self._run.clock.monotonic()
+        if breaker.is_open:
+            self._give_back_ready(keep=1)
+            if not self._moving and breaker.lets_one_through(now):
+                self._try_one()
+            return
+        width = self._run.plan.concurrency * (1 + _QUEUED_PER_THREAD)
+        while self._ready and len(self._moving) < width:
+            if self._has_moved_enough_bytes:
+                self._is_limited = True
+                self._give_back_ready(keep=0)
+                return
+            self._start(self._ready.popleft())
+        if self._alone is not None and not self._moving and not self._ready:
+            claim, self._alone = self._alone, None
+            self._start(claim)
+
+    def _try_one(self) -> None:
+        if not self._ready:
+            window = self._run.ledger("claim", partial(self._run.claims.claim, 1))
+            self._run.tally.parked += window.parked_count
+            self._claimed_count += len(window.claims)
+            self._ready.extend(window.claims)
+        if self._ready:
+            self._start(self._ready.popleft())
+        else:
+            self._failing.breaker.close()  # nothing to try it with: nothing is due
+
+    def _start(self, claim: Claim) -> None:
+        self._moving[claim.token.number] = claim
+        self._moving_bytes += claim.candidate.size_bytes or 0
+        self._stores = self._stores or self._workshop.stores()
+        mover = self._workshop.mover()
+
+        def move() -> Sent | None:
+            return None if self._run.is_ending else mover.move(claim)
+
+        def moved(sent: Sent | None) -> None:
+            if sent is None:
+                self._home(claim)
+                self._failing.give_back(claim)
+            else:
+                self._moved(sent)
+
+        self._run.pool.submit(move, moved, partial(self._not_moved, claim))
+
+    # --- what comes home ---------------------------------------------------------------------
+
+    def _moved(self, sent: Sent) -> None:
+        self._home(sent.claim)
+        bucket = sent.claim.candidate.location.bucket
+        self._failing.moved(bucket, read_hot=not sent.is_recovered)
+        self._recording.sent(sent)
+
+    def _not_moved(self, claim: Claim, error: ArchiverError) -> None:
+        self._home(claim)
+        self._failing.failed(claim, error)
+
+    def _home(self, claim: Claim) -> None:
+        del self._moving[claim.token.number]
+        self._moving_bytes -= claim.candidate.size_bytes or 0
+
+    def probe_bucket(self, bucket: str) -> None:
+        """For `Failing`: is the bucket there, and ours?"""
+        self._run.pool.submit(
+            partial(self._workshop.stores().hot.probe, bucket),
+            lambda _: self._failing.store_answers(bucket),
+            partial(self._failing.bucket_is_refused, bucket),
+            ahead=True,
+        )
+
+    def recover(self, claim: Claim) -> None:
+        """For `Failing`: the hot object is missing; does cold provably hold it?"""
+        self._moving[claim.token.number] = claim
+        self._moving_bytes += claim.candidate.size_bytes or 0
+
+        def not_recovered(error: ArchiverError) -> None:
+            self._home(claim)
+            self._failing.not_recovered(claim, error)
+
+        self._run.pool.submit(
+            partial(self._workshop.mover().recover, claim), self._moved, not_recovered
+        )
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def _is_over(self) -> bool:
+        run = self._run
+        if self._stop.reason is not None:
+            run.stop("signal")
+        if run.is_ending:
+            return True
+        if not self._nothing_moves or self._letting_go.is_under_way:
+            return False
+        if not self._recording.is_empty:
+            self._rest(self._recording.seconds_until_busy() or 0.0)
+            return False
+        if self._failing.breaker.is_open:
+            self._rest(self._failing.breaker.seconds_left(run.clock.monotonic()))
+            return False
+        if not self._letting_go.found_nothing:
+            return False
+        if self._is_limited:
+            run.stop("limit")
+            return True
+        return self._is_drained and not self._is_worth_waiting()
+
+    @property
+    def _nothing_moves(self) -> bool:
+        return not (
+            self._moving or self._ready or self._alone or self._run.pool.under_way_count
+        )
+
+    @property
+    def _has_moved_enough_bytes(self) -> bool:
+        limit = self._run.plan.max_bytes
+        return limit is not None and self._run.tally.moved_bytes + self._moving_bytes >= limit
+
+    def _is_worth_waiting(self) -> bool:
+        """Wait for retries that fall due, releases whose grace ends, claims of the dead."""
+        run, plan, now = self._run, self._run.plan, self._run.clock.monotonic()
+        outlook = run.ledger("outlook", run.claims.outlook)
+        run.tally.elsewhere = outlook.elsewhere_count
+        run.tally.pending_release = outlook.pending_release_count
+        if self._patient_until is None:
+            self._patient_until = now + plan.retry_wait_seconds
+        if self._takeover_until is None:
+            self._takeover_until = now + plan.takeover_wait_seconds
+        waits = []
+        due = [outlook.next_due_seconds]
+        if plan.release:
+            due.append(outlook.next_release_seconds)
+        waits += [s for s in due if s is not None and now + s <= self._patient_until]
+        if outlook.elsewhere_count and now < self._takeover_until:
+            waits.append(min(1.0, self._takeover_until - now))
+        if not waits:
+            return False
+        self._rest(min(waits))
+        self._is_drained = False
+        self._letting_go.look_now()
+        return True
+
+    def _rest(self, seconds: float) -> None:
+        self._run.clock.sleep(min(_TURN_SECONDS, max(0.01, seconds)))
+
+    def _drain(self) -> None:
+        """Begin nothing; bring home what is in flight, within the bound; give the rest back."""
+        run = self._run
+        self._give_back_ready(keep=0)
+        if run.stopped == "signal":
+            run.observe(Draining(self._stop.reason or "signal", run.plan.drain_seconds))
+        deadline = run.clock.monotonic() + run.plan.drain_seconds
+        while self._has_more_to_drain and run.clock.monotonic() < deadline:
+            self._recording.step(self._stores, is_idle=not self._moving)
+            if run.pool.under_way_count:
+                run.pool.turn(_TURN_SECONDS)
+            else:
+                self._rest(self._recording.seconds_until_busy() or 0.0)
+        self._give_back_the_rest()
+
+    @property
+    def _has_more_to_drain(self) -> bool:
+        return bool(self._run.pool.under_way_count) or not self._recording.is_empty
+
+    def _give_back_the_rest(self) -> None:
+        """Claims that are still in our hands; a put that hangs can no longer be recorded."""
+        for claim in (*self._moving.values(), *self._recording.unrecorded_claims()):
+            self._failing.give_back(claim)
+        if self._alone is not None:
+            self._failing.give_back(self._alone)
+        self._failing.flush(is_last=True)
+
+    def _abandon(self, error: ArchiverError) -> None:
+        """The ledger cannot be used, or must not be: let go of what may be let go."""
+        run = self._run
+        if isinstance(error, FatalError):
+            run.fail_fatally(error)
+        else:
+            run.stop("failures")
+        run.observe(SweepFailed(run.source, str(error)))
+        if isinstance(error, LeaseLost | LedgerUnavailable):
+            return  # the claims are others' already, or cannot be given back: they run out
+        try:
+            self._drain()
+        except ArchiverError:  # the first error is the one to report
+            return
+
+    def _ended(self, seconds: float, error: ArchiverError | None) -> Summary:
+        run = self._run
+        why = run.fatal or error
+        summary = run.tally.summary(run.state, run.stopped, seconds, str(why) if why else None)
+        run.observe(SweepEnded(run.source, summary))
+        return summary
+
+    def _housekeep(self, *, everything: bool) -> None:
+        run = self._run
+        counts = run.ledger(
+            "housekeeping", partial(run.claims.housekeeping, everything=everything)
+        )
+        if any(counts.values()):
+            run.observe(Housekept(run.source, counts))
+
+    def _give_back_ready(self, *, keep: int) -> None:
+        while len(self._ready) > keep:
+            self._failing.give_back(self._ready.pop())
+        self._failing.flush(is_last=False)
