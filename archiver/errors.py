@@ -16,6 +16,7 @@
     |   |-- ObjectTooLarge
     |   |-- ContentBomb
     |   |-- MetadataTooLarge
+    |   |-- OnePlace
     |   |-- UnusableName            the store cannot hold an object of that name
     |   |-- KeyTaken                a create found the key in use
     |   `-- NoFreeKey
@@ -53,7 +54,8 @@ class ArchiverError(Exception):
             if (value := getattr(self, item.name)) not in (None, "")
         )
         told = f"{summary}: {facts}" if facts else summary
-        return f"{told}. {self.hint}" if self.hint else f"{told}."
+        stop = "" if told.endswith((".", "!", "?")) else "."
+        return f"{told}{stop} {self.hint}".rstrip()
 
 
 class TransientError(ArchiverError):
@@ -83,6 +85,7 @@ class StoreUnavailable(TransientError):
     where: str = ""
     message: str = ""
     retry_after_seconds: float | None = None
+    hint: ClassVar[str] = "Nothing is lost: it is tried again."
 
 
 @dataclass(kw_only=True, eq=False)
@@ -105,20 +108,34 @@ class Mismatch(TransientError):
     hint: ClassVar[str] = "The hot copy is untouched."
 
 
+_MEND = (
+    "The hot copy is untouched. Mend the row or the object; a changed row is tried by itself, "
+    "else run `archiver retry`."
+)
+
+
 class SizeMismatch(Mismatch):
     """The hot object does not have the size its row promises."""
+
+    hint: ClassVar[str] = _MEND
 
 
 class DigestMismatch(Mismatch):
     """The hot object does not have the digest its row promises."""
 
+    hint: ClassVar[str] = _MEND
+
 
 class ContentDigestMismatch(Mismatch):
     """The decompressed hot object does not have the content digest its row promises."""
 
+    hint: ClassVar[str] = _MEND
+
 
 class UnreadableContent(Mismatch):
     """The hot object cannot be decompressed, so its content digest cannot be checked."""
+
+    hint: ClassVar[str] = _MEND
 
 
 class ColdMismatch(Mismatch):
@@ -135,6 +152,7 @@ class ObjectMissing(PermanentError):
     store: str
     where: str
     code: str = ""
+    hint: ClassVar[str] = "A row keeps its pointer; run `archiver retry` when it is back."
 
 
 @dataclass(kw_only=True, eq=False)
@@ -187,6 +205,17 @@ class MetadataTooLarge(PermanentError):
 
 
 @dataclass(kw_only=True, eq=False)
+class OnePlace(PermanentError):
+    """The hot object and its cold copy would be one and the same object."""
+
+    where: str
+    hint: ClassVar[str] = (
+        "Hot and cold are one bucket here: letting go of the hot copy would delete the "
+        "archived one. Archive into another bucket, or set ARCHIVE_PATH_PREFIX."
+    )
+
+
+@dataclass(kw_only=True, eq=False)
 class KeyTaken(PermanentError):
     """The cold key is in use."""
 
@@ -212,7 +241,8 @@ class SettingsError(FatalError):
 
     def __str__(self) -> str:
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
-        return f"{len(self.problems)} problem(s) with the settings:\n{lines}"
+        problems = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        return f"{problems} with the settings:\n{lines}"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -221,7 +251,7 @@ class BucketMissing(FatalError):
 
     store: str
     bucket: str
-    hint: ClassVar[str] = "Create it, or correct its name; nothing was changed."
+    hint: ClassVar[str] = "Create it, or correct its name, then run again: nothing is lost."
 
 
 @dataclass(kw_only=True, eq=False)
@@ -233,7 +263,11 @@ class StoreDenied(FatalError):
     where: str
     code: str = ""
     message: str = ""
-    hint: ClassVar[str] = "Check the keys and what they may do; nothing was changed."
+    hint: ClassVar[str] = (
+        "Check the keys and what they may do, then run again: nothing is lost. Cold: "
+        "ARCHIVE_ACCESS_KEY_ID, ARCHIVE_SECRET_ACCESS_KEY; hot: SUPABASE_SERVICE_ROLE_KEY, or "
+        "ARCHIVE_HOT_ACCESS_KEY_ID, ARCHIVE_HOT_SECRET_ACCESS_KEY."
+    )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -269,7 +303,10 @@ class LedgerDenied(FatalError):
 
     operation: str
     message: str
-    hint: ClassVar[str] = "Check the user, the password and its grants on schema archiver."
+    hint: ClassVar[str] = (
+        "Check the user, the password and the database in ARCHIVE_DATABASE_URL, and the user's "
+        "grants on schema archiver."
+    )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -278,7 +315,14 @@ class SourceRefused(FatalError):
 
     source: str
     problem: str
-    fix: str = ""
+    fix: str = ""  # words, or statements on lines of their own
+
+    def __str__(self) -> str:
+        told = f"Source {self.source} cannot be trusted with this database: {self.problem}."
+        if not self.fix:
+            return told
+        between = "\n" if "\n" in self.fix else " "
+        return f"{told} To mend it:{between}{self.fix}"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -42,6 +42,14 @@ class Controls:
         """The probe was refused. Reading another object may still prove the bucket."""
         self._refusals[bucket] = error
 
+    def acquit(self, bucket: str) -> list[Claim]:
+        """The probe found out nothing: nobody is judged, and the next suspect asks anew."""
+        return [claim for claim, _ in self._suspects.pop(bucket, [])]
+
+    @property
+    def has_suspects(self) -> bool:
+        return bool(self._suspects)
+
     @property
     def refusal(self) -> FatalError | None:
         """Why a bucket with verdicts in waiting could not be proven."""

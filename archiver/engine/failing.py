@@ -110,12 +110,21 @@ class Failing:
         elif isinstance(error, FatalError):
             self._run.fail_fatally(error)
         else:
+            self._given_back.extend(self._controls.acquit(bucket))  # judged when it answers
             self._open_breaker("hot", error)
 
     def give_back(self, claim: Claim) -> None:
         self._given_back.append(claim)
 
     # --- what follows ----------------------------------------------------------------------
+
+    @property
+    def is_empty(self) -> bool:
+        """The ledger was told of every claim that came here."""
+        is_in_doubt = self._controls.has_suspects or any(
+            streak.failures for streak in self._streaks.values()
+        )
+        return not (self._counted or self._given_back or is_in_doubt)
 
     def flush(self, *, is_last: bool) -> None:
         """Tell the ledger: in groups, and everything once nothing else is in flight."""

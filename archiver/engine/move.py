@@ -14,6 +14,7 @@ from archiver.errors import (
     MetadataTooLarge,
     NoFreeKey,
     ObjectMissing,
+    OnePlace,
     SizeMismatch,
     UnreadableContent,
 )
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from archiver.engine.budget import BytesInFlight
     from archiver.engine.lease import Heartbeat
-    from archiver.model import Candidate, Claim, ColdObject, ColdStat
+    from archiver.model import Candidate, Claim, ColdObject, ColdStat, HotLocation
     from archiver.protocols import ColdStore, HotStore
 
 RECOVERY_LOOKS = 12  # keys one missing object is looked for under: plain, digest, numbered
@@ -49,6 +50,16 @@ class Stores:
     hot: HotStore
     cold: ColdStore
     evidence: Evidence  # the minimum; resolved, never `unproven`
+    shared_bucket: str | None = None  # the cold bucket, where the hot store sees it too
+
+    def require_two_places(self, location: HotLocation, key: ColdKey) -> None:
+        """Refuse to take one object for its own copy.
+
+        Raises:
+            OnePlace: Deleting the hot object would delete the cold one.
+        """
+        if location.bucket == self.shared_bucket and location.path == key:
+            raise OnePlace(where=str(location))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +132,9 @@ class Mover:
                         was_there=True,
                         was_read_back=True,
                     )
-        raise ObjectMissing(store="hot", where=str(candidate.location), code="missing")
+        raise ObjectMissing(
+            store="hot", where=str(candidate.location), code="not provably in cold either"
+        )
 
     def _create_once(
         self, claim: Claim, body: bytes, checked: Checked
@@ -135,6 +148,7 @@ class Mover:
         metadata = self._metadata(claim, checked, encoding)
         tried_count = 0
         for key in self._keys_for(candidate, checked.digest):
+            self.stores.require_two_places(candidate.location, key)
             tried_count += 1
             try:
                 stat = cold.create(
@@ -178,15 +192,18 @@ class Mover:
         return (found.stat, True) if cold.readback(key) == digest else None
 
     def _keys_for(self, candidate: Candidate, digest: Digest) -> Iterator[ColdKey]:
-        key = ColdKey(self.stores.cold.path_prefix + candidate.cold_key)
+        key = self._plain_key(candidate)
         if self.stores.cold.capabilities.enforces_create:
             return write_once_keys(key, digest)
         # Without an enforced create a key is only ever given the bytes its digest names.
         return iter([next(digest_keys(key, digest))])
 
+    def _plain_key(self, candidate: Candidate) -> ColdKey:
+        return ColdKey(self.stores.cold.path_prefix + candidate.cold_key)
+
     def _keys_that_may_hold(self, candidate: Candidate) -> Iterator[ColdKey]:
         cold = self.stores.cold
-        key = ColdKey(cold.path_prefix + candidate.cold_key)
+        key = self._plain_key(candidate)
         beside = (stat.key for stat in cold.list(common_prefix(key)) if stat.key != key)
         return islice(chain([key], beside), RECOVERY_LOOKS)
 

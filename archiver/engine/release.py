@@ -76,6 +76,9 @@ class Releaser:
         """
         done = Released()
         proven = self._still_proven(releases, done)
+        for item in proven:
+            receipt = item.recorded.receipt
+            self.stores.require_two_places(receipt.location, receipt.cold.key)
         unchanged = self._still_the_same(proven, done)
         if not unchanged:
             return done

@@ -240,6 +240,8 @@ class Sweep:
             return True
         if not self._nothing_moves or self._letting_go.is_under_way:
             return False
+        if not self._failing.is_empty:  # the last to come home failed: the next step tells
+            return False
         if not self._recording.is_empty:
             self._rest(self._recording.seconds_until_busy() or 0.0)
             return False

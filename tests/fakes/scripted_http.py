@@ -8,8 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
+
+    Answerer = Callable[[Sequence["Request"]], "Answer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,12 @@ def s3_error(status: int, code: str, headers: Mapping[str, str] | None = None) -
 
 
 class ScriptedHttp:
-    """Gives the answers in order, and the last one from then on."""
+    """Gives the answers in order, and the last one from then on.
 
-    def __init__(self, *answers: Answer) -> None:
+    An answer may also be made from the requests so far, the latest one last.
+    """
+
+    def __init__(self, *answers: Answer | Answerer) -> None:
         self.requests: list[Request] = []
         self._answers = list(answers)
         self._lock = threading.Lock()  # over the two lists
@@ -55,7 +60,7 @@ class ScriptedHttp:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def script(self, *answers: Answer) -> None:
+    def script(self, *answers: Answer | Answerer) -> None:
         """Forget what was asked, and answer so from now on."""
         with self._lock:
             self._answers = list(answers)
@@ -79,7 +84,8 @@ class ScriptedHttp:
     def _next(self, request: Request) -> Answer:
         with self._lock:
             self.requests.append(request)
-            return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+            answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+            return answer if isinstance(answer, Answer) else answer(self.requests)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         outer = self

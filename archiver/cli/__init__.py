@@ -1,0 +1,1 @@
+"""The command line: thin commands, careful words, and the exit codes."""

@@ -1,0 +1,286 @@
+"""What an operator asks the ledger: status, parked, show; and the one write, retry."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from archiver.cli.backstage import Backstage, pass_backstage
+from archiver.cli.exits import ExitCode
+from archiver.cli.paper import instant, print_facts, print_json, print_table, say, warn
+from archiver.model import CandidateId, SourceName
+from archiver.ops.human import bytes_text, count_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from archiver.cli.backstage import OpenArchiver
+    from archiver.events import Event
+    from archiver.model import History, Outcome, ParkedRow, Recorded, SourceCounts, WorkerStatus
+
+_json = click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object.")
+
+
+def _source(help_text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    return click.option("--source", metavar="NAME", help=help_text)
+
+
+@contextmanager
+def _asking(backstage: Backstage) -> Iterator[OpenArchiver]:
+    settings = backstage.read_settings_with_database()
+    app = backstage.import_app()
+    with app.open_archiver(settings, _tell_warnings, backstage.clock) as archiver:
+        yield archiver
+
+
+def _tell_warnings(event: Event) -> None:
+    if event.LEVEL in ("warning", "error"):
+        from archiver.ops.facts import facts  # noqa: PLC0415  # rarely needed
+
+        told = " ".join(f"{name}={value}" for name, value in facts(event).items())
+        warn(f"{event.LEVEL}: {event.NAME}: {told}")
+
+
+def _source_name(name: str | None) -> SourceName | None:
+    return None if name is None else SourceName(name)
+
+
+# --- status -----------------------------------------------------------------------------
+
+
+@click.command()
+@_json
+@pass_backstage
+def status(backstage: Backstage, *, as_json: bool) -> int:
+    """Show sources, counts and workers."""
+    with _asking(backstage) as archiver:
+        ledger_id = archiver.fleet.ledger_id
+        sources, workers = archiver.records.counts(), archiver.fleet.workers()
+    if as_json:
+        print_json({"ledger_id": ledger_id, "sources": sources, "workers": workers})
+        return ExitCode.DONE
+    say(f"ledger {ledger_id}")
+    say("")
+    _print_sources(sources)
+    say("")
+    _print_workers(workers)
+    return ExitCode.DONE
+
+
+def _print_sources(sources: Sequence[SourceCounts]) -> None:
+    if not sources:
+        say("No source has been swept yet.")
+        return
+    numbers = "archived size in-grace released replaced claimed waiting parked"
+    print_table(
+        ["source", *numbers.split(), "last"],
+        (
+            [
+                counts.source,
+                count_text(counts.archived_count),
+                bytes_text(counts.archived_bytes),
+                count_text(counts.pending_release_count),
+                count_text(counts.released_count),
+                count_text(counts.replaced_count),
+                count_text(counts.claimed_count),
+                count_text(counts.waiting_count),
+                count_text(counts.parked_count),
+                instant(counts.last_archived_at),
+            ]
+            for counts in sources
+        ),
+        right=numbers,
+    )
+
+
+def _print_workers(workers: Sequence[WorkerStatus]) -> None:
+    if not workers:
+        say("No worker is at work.")
+        return
+    print_table(
+        ["worker", "host", "pid", "version", "started", "lease until", "claims", "state"],
+        (
+            [
+                str(worker.worker),
+                worker.host,
+                str(worker.pid),
+                worker.version,
+                instant(worker.started_at),
+                instant(worker.lease_until),
+                count_text(worker.claims_count),
+                "alive" if worker.is_alive else "lease ran out",
+            ]
+            for worker in workers
+        ),
+        right="worker pid claims",
+    )
+
+
+# --- parked -----------------------------------------------------------------------------
+
+
+@click.command()
+@_source("Only this source.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@_json
+@pass_backstage
+def parked(backstage: Backstage, *, source: str | None, limit: int, as_json: bool) -> int:
+    """List rows set aside, and why."""
+    with _asking(backstage) as archiver:
+        rows = archiver.records.parked(_source_name(source), limit)
+    if as_json:
+        print_json({"parked": rows})
+    elif not rows:
+        say("Nothing is parked.")
+    else:
+        _print_parked(rows)
+        if len(rows) == limit:
+            warn(f"There may be more than these {count_text(limit)}: raise --limit.")
+        warn("When the cause is mended: `archiver retry ID…`, or `archiver retry --all`.")
+    return ExitCode.DONE
+
+
+def _print_parked(rows: Sequence[ParkedRow]) -> None:
+    print_table(
+        ["source", "id", "parked", "attempts", "what", "reason", "hot"],
+        (
+            [
+                row.source,
+                row.id,
+                instant(row.parked_at),
+                count_text(row.attempts_count),
+                "release" if row.is_release else "move",
+                row.reason,
+                "" if row.location is None else str(row.location),
+            ]
+            for row in rows
+        ),
+        right="attempts",
+    )
+
+
+# --- retry ------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]…")
+@click.option("--all", "everything", is_flag=True, help="All parked rows.")
+@_source("Only this source.")
+@_json
+@pass_backstage
+def retry(
+    backstage: Backstage,
+    *,
+    ids: tuple[str, ...],
+    everything: bool,
+    source: str | None,
+    as_json: bool,
+) -> int:
+    """Make parked rows candidates again.
+
+    Their attempts are forgotten.
+    """
+    if everything == bool(ids):
+        message = "name the ids of parked rows, or give --all."
+        raise click.UsageError(message)
+    chosen = None if everything else [CandidateId(id_) for id_ in dict.fromkeys(ids)]
+    with _asking(backstage) as archiver:
+        count = archiver.records.retry(_source_name(source), chosen)
+    if as_json:
+        print_json({"retried": count})
+    elif chosen is None:
+        say(f"{count_text(count)} parked rows are candidates again.")
+    else:
+        of = count_text(len(chosen))
+        say(f"{count_text(count)} of {of} ids were parked and are candidates again.")
+    is_complete = chosen is None or count >= len(chosen)
+    return ExitCode.DONE if is_complete else ExitCode.UNFINISHED
+
+
+# --- show -------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@_source("Only this source.")
+@_json
+@pass_backstage
+def show(backstage: Backstage, *, id_: str, source: str | None, as_json: bool) -> int:
+    """Show an id's claim and receipts."""
+    with _asking(backstage) as archiver:
+        histories = archiver.records.history(CandidateId(id_), _source_name(source))
+    if as_json:
+        print_json({"histories": [_history_fields(history) for history in histories]})
+    elif not histories:
+        warn(f"The ledger knows nothing of {id_}.")
+    else:
+        for history in histories:
+            _print_history(history)
+    return ExitCode.DONE if histories else ExitCode.UNFINISHED
+
+
+def _print_history(history: History) -> None:
+    say(f"{history.source}  {history.id}")
+    print_facts(_claim_facts(history))
+    for recorded, outcome, ended_at in history.receipts:
+        say("")
+        say(f"  receipt {recorded.receipt_id}")
+        print_facts(_receipt_facts(recorded, outcome, instant(ended_at)))
+
+
+def _claim_facts(history: History) -> dict[str, str]:
+    if history.claim_state is None:
+        return {"in motion": "no"}
+    facts = {"in motion": history.claim_state.value}
+    if history.claim_reason:
+        facts["reason"] = history.claim_reason
+    if history.claim_location is not None:
+        facts["hot"] = str(history.claim_location)
+    facts["attempts"] = count_text(history.attempts_count)
+    if history.next_attempt_at is not None:
+        facts["next attempt"] = instant(history.next_attempt_at)
+    return facts
+
+
+def _receipt_facts(recorded: Recorded, outcome: Outcome | None, ended: str) -> dict[str, str]:
+    receipt = recorded.receipt
+    return {
+        "archived": instant(recorded.archived_at),
+        "hot": str(receipt.location),
+        "cold": str(receipt.cold),
+        "size": f"{bytes_text(receipt.size_bytes)} ({count_text(receipt.size_bytes)} bytes)",
+        "digest": f"sha256:{receipt.digest}",
+        "evidence": str(receipt.evidence),
+        "hot copy": "not released yet" if outcome is None else f"{outcome.value} {ended}",
+    }
+
+
+def _history_fields(history: History) -> dict[str, object]:
+    return {
+        "source": history.source,
+        "id": history.id,
+        "claim_state": history.claim_state,
+        "claim_reason": history.claim_reason,
+        "attempts_count": history.attempts_count,
+        "next_attempt_at": history.next_attempt_at,
+        "receipts": [
+            {
+                "receipt_id": recorded.receipt_id,
+                "archived_at": recorded.archived_at,
+                "hot_bucket": recorded.receipt.location.bucket,
+                "hot_path": recorded.receipt.location.path,
+                "provider": recorded.receipt.cold.provider,
+                "cold_bucket": recorded.receipt.cold.bucket,
+                "cold_key": recorded.receipt.cold.key,
+                "size_bytes": recorded.receipt.size_bytes,
+                "digest": recorded.receipt.digest,
+                "content_digest": recorded.receipt.content_digest,
+                "evidence": recorded.receipt.evidence,
+                "outcome": outcome,
+                "ended_at": ended_at,
+            }
+            for recorded, outcome, ended_at in history.receipts
+        ],
+    }

@@ -1,0 +1,117 @@
+"""The command `archiver`: its options, its subcommands, and how every run ends."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from archiver import __version__
+from archiver.cli import once as once_command
+from archiver.cli.backstage import Backstage, pass_backstage
+from archiver.cli.exits import ExitCode, of_error
+from archiver.cli.ledger import parked, retry, show, status
+from archiver.cli.paper import clean, warn
+from archiver.cli.setup import check, demo, migrate
+from archiver.errors import ArchiverError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main() -> NoReturn:
+    """Run the command and end the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not know all letters
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:], Backstage()))
+
+
+def run(arguments: Sequence[str], backstage: Backstage) -> int:
+    """Run the command; every error has become a message on stderr and an exit code."""
+    try:
+        # Not `cli.main`: it has its own idea of a closed pipe, and of exit codes.
+        with cli.make_context("archiver", list(arguments), obj=backstage) as context:
+            code = cli.invoke(context)
+    except ArchiverError as error:
+        warn(f"archiver: {backstage.masked(str(error))}")
+        return of_error(error)
+    except click.exceptions.Exit as ended:  # --help, --version
+        return ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.SETTINGS
+    except (KeyboardInterrupt, click.Abort):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        _let_go_of_stdout()
+        return ExitCode.DONE
+    except Exception:  # noqa: BLE001  # a bug: told whole, but without secrets
+        warn(backstage.masked(clean(traceback.format_exc())))
+        warn("archiver: this is a bug. Nothing is lost: whatever was under way is taken over.")
+        return ExitCode.FATAL
+    return ExitCode.DONE if code is None else int(code)
+
+
+def _let_go_of_stdout() -> None:
+    # `archiver parked | head`: the reader has had enough. Without this the interpreter
+    # complains when it flushes stdout at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+)
+@click.option("--once", is_flag=True, help="Archive everything that is due, then exit.")
+@click.option(
+    "--source", "sources", multiple=True, metavar="NAME", help="Only this source; repeatable."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Stop after so many objects.")
+@click.option("--dry-run", is_flag=True, help="Show what would move; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object.")
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+@pass_backstage
+def cli(
+    backstage: Backstage,
+    context: click.Context,
+    *,
+    once: bool,
+    sources: tuple[str, ...],
+    limit: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int | None:
+    """Move objects from hot to cold storage; delete hot copies only against a receipt.
+
+    Settings come from ARCHIVE_* variables; `archiver check` shows them.
+
+    Exit codes: 0 all due work is done or a limit was reached, 1 something failed and waits
+    or is parked, 2 settings or usage, 3 fatal, 130 interrupted.
+    """
+    has_options = once or bool(sources) or limit is not None or dry_run or as_json
+    if context.invoked_subcommand is not None:
+        if has_options:
+            message = f"options of {context.invoked_subcommand} go after its name."
+            raise click.UsageError(message, context)
+        return None
+    if once:
+        asked = once_command.Asked(sources or None, limit, as_json=as_json)
+        return (once_command.preview if dry_run else once_command.sweep)(backstage, asked)
+    if has_options:
+        message = "--source, --limit, --dry-run and --json go with --once or a command."
+        raise click.UsageError(message, context)
+    message = (
+        "the scheduled worker comes with the next version. Run `archiver --once` now, or "
+        "`archiver --help` to see the commands."
+    )
+    raise click.UsageError(message, context)
+
+
+for _command in (check, migrate, status, parked, retry, show, demo):
+    cli.add_command(_command)

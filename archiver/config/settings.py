@@ -1,0 +1,150 @@
+"""The settings of one process, typed and checked against each other."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Self
+
+from archiver.config import table
+from archiver.config.reader import Reader
+from archiver.config.stores import check_apart, read_cold, read_hot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from archiver.config.reader import Seen
+    from archiver.config.stores import Cold, Hot
+    from archiver.events import Level
+    from archiver.model import Evidence, Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that the environment says. `app` hands each room its part."""
+
+    cold: Cold | None  # None: archiving is disabled
+    hot: Hot | None  # None: disabled, and nothing says where objects are
+    path_prefix: str  # empty, or ending in a slash
+    sources: tuple[str, ...]
+    retention_jobs: int
+    retention_age_seconds: float
+
+    database_url: Secret | None  # None: disabled
+    migrate_url: Secret | None
+    lease_seconds: float
+
+    evidence: Evidence | None  # None: what the store was seen to allow
+    release: bool
+    release_grace_seconds: float
+
+    batch_size: int
+    concurrency: int
+    max_objects: int | None
+    max_bytes: int | None
+    max_failure_ratio: float | None
+    timeout_seconds: float
+
+    max_attempts: int
+    retry_base_seconds: float
+    retry_max_seconds: float
+
+    once_wait_seconds: float
+    drain_timeout_seconds: float
+    allow_http: bool
+    log_format: Literal["text", "json"]
+    log_level: Level
+
+    seen: Mapping[str, Seen] = field(repr=False, compare=False)
+    _secrets: tuple[Secret, ...] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the environment of this process: the only place that does."""
+        return cls.read(os.environ)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Read and check everything; only `…_FILE` files are opened.
+
+        An empty value counts as unset.
+
+        Raises:
+            SettingsError: With every problem there is, secrets masked.
+        """
+        reader = Reader(environ)
+        allow_http = reader.value(table.ALLOW_HTTP)
+        cold = read_cold(reader, allow_http=allow_http)
+        is_enabled = reader.is_set(table.PROVIDER) or reader.is_set(table.BUCKET)
+        hot = read_hot(reader, allow_http=allow_http, is_needed=is_enabled)
+        check_apart(reader, cold, hot)
+        settings = cls(
+            cold=cold,
+            hot=hot,
+            path_prefix=reader.value(table.PATH_PREFIX),
+            sources=reader.value(table.SOURCES),
+            retention_jobs=reader.value(table.RETENTION_JOBS),
+            retention_age_seconds=reader.value(table.RETENTION_AGE),
+            database_url=(
+                reader.required(table.DATABASE_URL, "archiving")
+                if is_enabled
+                else reader.find(table.DATABASE_URL)
+            ),
+            migrate_url=reader.find(table.MIGRATE_URL),
+            lease_seconds=reader.value(table.LEASE),
+            evidence=reader.value(table.EVIDENCE),
+            release=reader.value(table.RELEASE),
+            release_grace_seconds=reader.value(table.RELEASE_GRACE),
+            batch_size=reader.value(table.BATCH_SIZE),
+            concurrency=reader.value(table.CONCURRENCY),
+            max_objects=reader.find(table.MAX_OBJECTS),
+            max_bytes=reader.find(table.MAX_BYTES),
+            max_failure_ratio=reader.value(table.MAX_FAILURE_RATIO),
+            timeout_seconds=reader.value(table.TIMEOUT),
+            max_attempts=reader.value(table.MAX_ATTEMPTS),
+            retry_base_seconds=reader.value(table.RETRY_BASE),
+            retry_max_seconds=reader.value(table.RETRY_MAX),
+            once_wait_seconds=reader.value(table.ONCE_WAIT),
+            drain_timeout_seconds=reader.value(table.DRAIN_TIMEOUT),
+            allow_http=allow_http,
+            log_format=reader.value(table.LOG_FORMAT),
+            log_level=reader.value(table.LOG_LEVEL),
+            seen=reader.seen,
+            _secrets=tuple(reader.secrets),
+        )
+        _check_retries(reader, settings)
+        reader.value(table.INTERVAL)
+        reader.finish()
+        return settings
+
+    @property
+    def is_disabled(self) -> bool:
+        """Neither provider nor bucket is set: there is nothing to archive to."""
+        return self.cold is None
+
+    @property
+    def provider_name(self) -> str:
+        """Of the cold store; empty when disabled."""
+        return self.cold.provider if self.cold else ""
+
+    @property
+    def bucket_name(self) -> str:
+        """The cold bucket; empty when disabled."""
+        return self.cold.bucket if self.cold else ""
+
+    def masked(self, text: str) -> str:
+        """The text, with every secret of these settings covered."""
+        for secret in sorted(self._secrets, key=lambda secret: -len(secret.reveal())):
+            text = text.replace(secret.reveal(), repr(secret))
+        return text
+
+
+def _check_retries(reader: Reader, settings: Settings) -> None:
+    if settings.retry_max_seconds < settings.retry_base_seconds and not (
+        reader.is_wrong(table.RETRY_BASE) or reader.is_wrong(table.RETRY_MAX)
+    ):
+        reader.complain(
+            table.RETRY_MAX,
+            f"ARCHIVE_RETRY_MAX is {settings.seen['ARCHIVE_RETRY_MAX'].shown}; it must not be "
+            f"below ARCHIVE_RETRY_BASE ({settings.seen['ARCHIVE_RETRY_BASE'].shown})",
+        )

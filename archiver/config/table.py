@@ -1,0 +1,340 @@
+"""Every setting there is, a row each: the reader, README and `archiver check` follow it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
+
+from archiver.config import values
+from archiver.events import Level
+from archiver.stores.providers import PROVIDERS
+
+if TYPE_CHECKING:
+    from archiver.config.values import Kind
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[T]):
+    """One setting. Its default is text, as one would write it; None: nothing."""
+
+    name: str
+    kind: Kind[T]
+    doc: str
+    example: str  # valid, and not the default
+    default: str | None = None
+    is_secret: bool = False  # never shown
+    has_file: bool = False  # NAME_FILE may name a file that holds the value
+    plain_name: str | None = None  # the application's own name for it, used when ours is unset
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Under which it is looked for, in this order; `…_FILE` forms apart."""
+        return (self.name,) if self.plain_name is None else (self.name, self.plain_name)
+
+
+def _secret(name: str, doc: str, example: str) -> Setting[Any]:
+    return Setting(name, values.SECRET, doc, example, is_secret=True, has_file=True)
+
+
+# --- where objects go -------------------------------------------------------------------
+
+PROVIDER = Setting(
+    "ARCHIVE_PROVIDER",
+    values.one_of({name: name for name in PROVIDERS}),
+    "The product behind the cold store. Unset together with the bucket: archiving is disabled.",
+    "minio",
+)
+BUCKET = Setting("ARCHIVE_BUCKET", values.BUCKET, "The cold bucket.", "cold-pages")
+ENDPOINT = Setting(
+    "ARCHIVE_ENDPOINT",
+    values.ENDPOINT,
+    "The cold store's S3 endpoint; may stay unset for `s3` (AWS). For `file`: a directory.",
+    "https://minio.example.net",
+)
+ACCESS_KEY_ID = Setting(
+    "ARCHIVE_ACCESS_KEY_ID",
+    values.WORD,
+    "Key id for the cold store. Not needed for `file`.",
+    "AKIAEXAMPLE",
+    has_file=True,
+)
+SECRET_ACCESS_KEY = _secret(
+    "ARCHIVE_SECRET_ACCESS_KEY",
+    "Secret key for the cold store. Not needed for `file`.",
+    "cold-secret-example",
+)
+REGION = Setting(
+    "ARCHIVE_REGION",
+    values.WORD,
+    "The region requests are signed for; unset: what the provider's endpoint needs.",
+    "eu-central-1",
+)
+PATH_PREFIX = Setting(
+    "ARCHIVE_PATH_PREFIX",
+    values.PREFIX,
+    "Goes before every cold key, followed by a slash.",
+    "preview/42",
+    default="",
+)
+
+# --- what may move ----------------------------------------------------------------------
+
+SOURCES = Setting(
+    "ARCHIVE_SOURCES",
+    values.SOURCES,
+    "The sources to sweep, in this order: names, or paths of `.sql` files.",
+    "task_html,/etc/archiver/avatars.sql",
+    default="task_html",
+)
+RETENTION_JOBS = Setting(
+    "ARCHIVE_RETENTION_JOBS",
+    values.whole(0),
+    "How many of the newest jobs of each domain and organisation stay hot; 0 keeps none.",
+    "5",
+    default="3",
+)
+RETENTION_AGE = Setting(
+    "ARCHIVE_RETENTION_AGE",
+    values.duration(),
+    "A candidate is also older than this.",
+    "30d",
+    default="0s",
+)
+
+# --- where objects are ------------------------------------------------------------------
+
+HOT = Setting(
+    "ARCHIVE_HOT",
+    values.HOT,
+    "The hot store. `supabase` is the default where `SUPABASE_URL` is set; `s3://` takes the "
+    "bucket from the row.",
+    "file:///srv/hot",
+)
+HOT_ENDPOINT = Setting(
+    "ARCHIVE_HOT_ENDPOINT",
+    values.HTTP_URL,
+    "S3 endpoint of the hot store; unset: AWS.",
+    "https://hot.example.net",
+)
+HOT_ACCESS_KEY_ID = Setting(
+    "ARCHIVE_HOT_ACCESS_KEY_ID",
+    values.WORD,
+    "Key id for a hot store on S3.",
+    "AKIAHOTEXAMPLE",
+    has_file=True,
+)
+HOT_SECRET_ACCESS_KEY = _secret(
+    "ARCHIVE_HOT_SECRET_ACCESS_KEY", "Secret key for a hot store on S3.", "hot-secret-example"
+)
+HOT_REGION = Setting(
+    "ARCHIVE_HOT_REGION", values.WORD, "Region of a hot store on S3.", "eu-west-1"
+)
+SUPABASE_URL = Setting(
+    "SUPABASE_URL",
+    values.HTTP_URL,
+    "The Supabase project; one slash at its end is dropped.",
+    "https://project.supabase.co",
+)
+SUPABASE_SERVICE_ROLE_KEY = _secret(
+    "SUPABASE_SERVICE_ROLE_KEY",
+    "Reads and deletes the hot objects of the project.",
+    "service-role-example",
+)
+SUPABASE_PUBLISHABLE_KEY = _secret(
+    "SUPABASE_PUBLISHABLE_KEY",
+    "Sent as `apikey`; unset: the service role key.",
+    "publishable-example",
+)
+
+# --- the ledger -------------------------------------------------------------------------
+
+DATABASE_URL = Setting(
+    "ARCHIVE_DATABASE_URL",
+    values.DATABASE_URL,
+    "The Postgres database of the rows and the ledger.",
+    "postgresql://archiver:example@db.example.net/app",
+    is_secret=True,
+    has_file=True,
+    plain_name="DATABASE_URL",
+)
+MIGRATE_URL = Setting(
+    "ARCHIVE_MIGRATE_URL",
+    values.DATABASE_URL,
+    "The same database under a role that may create tables; unset: the one above.",
+    "postgresql://owner:example@db.example.net/app",
+    is_secret=True,
+    has_file=True,
+)
+LEASE = Setting(
+    "ARCHIVE_LEASE",
+    values.duration(at_least_seconds=1),
+    "How long a worker that no longer answers keeps its claims.",
+    "2m",
+    default="60s",
+)
+
+# --- proof and release ------------------------------------------------------------------
+
+EVIDENCE = Setting(
+    "ARCHIVE_EVIDENCE",
+    values.EVIDENCE,
+    "The least proof of a cold copy. `auto`: `signed` where the store was seen to enforce it, "
+    "else `readback`.",
+    "readback",
+    default="auto",
+)
+RELEASE = Setting(
+    "ARCHIVE_RELEASE",
+    values.SWITCH,
+    "`off`: copy, prove and flip the rows, but delete no hot copy.",
+    "off",
+    default="on",
+)
+RELEASE_GRACE = Setting(
+    "ARCHIVE_RELEASE_GRACE",
+    values.duration(),
+    "How long a hot copy stays after its row was flipped.",
+    "1h",
+    default="15m",
+)
+
+# --- pace and limits --------------------------------------------------------------------
+
+BATCH_SIZE = Setting(
+    "ARCHIVE_BATCH_SIZE",
+    values.whole(1, 10_000),
+    "How many candidates are claimed at once.",
+    "100",
+    default="500",
+)
+CONCURRENCY = Setting(
+    "ARCHIVE_CONCURRENCY",
+    values.whole(1, 1_000),
+    "How many objects are moved at once.",
+    "5",
+    default="16",
+)
+MAX_OBJECTS = Setting(
+    "ARCHIVE_MAX_OBJECTS",
+    values.whole(1),
+    "A sweep stops after so many objects.",
+    "100000",
+)
+MAX_BYTES = Setting(
+    "ARCHIVE_MAX_BYTES",
+    values.size(at_least_bytes=1),
+    "A sweep stops after so many bytes.",
+    "200GB",
+)
+MAX_FAILURE_RATIO = Setting(
+    "ARCHIVE_MAX_FAILURE_RATIO",
+    values.RATIO,
+    "A sweep stops when more than this share of its objects failed.",
+    "0.05",
+    default="off",
+)
+TIMEOUT = Setting(
+    "ARCHIVE_TIMEOUT",
+    values.duration(at_least_seconds=0.001),
+    "How long one small object may take.",
+    "30s",
+    default="2m",
+)
+
+# --- failures ---------------------------------------------------------------------------
+
+MAX_ATTEMPTS = Setting(
+    "ARCHIVE_MAX_ATTEMPTS",
+    values.whole(1, 1_000),
+    "An object that failed so often is parked.",
+    "5",
+    default="16",
+)
+RETRY_BASE = Setting(
+    "ARCHIVE_RETRY_BASE",
+    values.duration(at_least_seconds=0.001),
+    "The wait after an object's first failure; doubled after each further one.",
+    "5s",
+    default="2s",
+)
+RETRY_MAX = Setting(
+    "ARCHIVE_RETRY_MAX",
+    values.duration(at_least_seconds=0.001),
+    "The longest such wait.",
+    "2h",
+    default="1h",
+)
+
+# --- the process ------------------------------------------------------------------------
+
+ONCE_WAIT = Setting(
+    "ARCHIVE_ONCE_WAIT",
+    values.duration(),
+    "How long `--once` waits for retries that fall due.",
+    "5m",
+    default="1m",
+)
+DRAIN_TIMEOUT = Setting(
+    "ARCHIVE_DRAIN_TIMEOUT",
+    values.duration(),
+    "How long a stopping process finishes what is in flight.",
+    "50s",
+    default="25s",
+)
+ALLOW_HTTP = Setting(
+    "ARCHIVE_ALLOW_HTTP",
+    values.SWITCH,
+    "`on`: plain http endpoints are allowed beyond this machine too.",
+    "on",
+    default="off",
+)
+LOG_FORMAT: Setting[Literal["text", "json"]] = Setting(
+    "ARCHIVE_LOG_FORMAT",
+    values.one_of({"text": "text", "json": "json"}),
+    "One line per event, either way.",
+    "json",
+    default="text",
+)
+LOG_LEVEL: Setting[Level] = Setting(
+    "ARCHIVE_LOG_LEVEL",
+    values.one_of({level: level for level in get_args(Level)}),
+    "`debug` has a line for each object.",
+    "debug",
+    default="info",
+)
+
+SETTINGS: tuple[Setting[Any], ...] = tuple(
+    setting for setting in list(globals().values()) if isinstance(setting, Setting)
+)
+
+# Of the reference worker, for the schedule that this version has not: its environment may
+# be handed over as it is, and a bad value is found today.
+INTERVAL = Setting(
+    "ARCHIVE_INTERVAL",
+    values.duration(at_least_seconds=0.001),
+    "Accepted, not used by this version: there is no scheduled worker yet.",
+    "5m",
+    default="1m",
+)
+
+
+def readme_table() -> str:
+    """The settings as a Markdown table, in the order of this file."""
+    rows = [
+        "| setting | default | what it does | accepts |",
+        "|---|---|---|---|",
+        *(_readme_row(setting) for setting in (*SETTINGS, INTERVAL)),
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _readme_row(setting: Setting[Any]) -> str:
+    name = f"`{setting.name}`"
+    if setting.plain_name is not None:
+        name += f" or `{setting.plain_name}`"
+    if setting.has_file:
+        name += " (`_FILE`)"
+    default = f"`{setting.default}`" if setting.default else ""
+    return f"| {name} | {default} | {setting.doc} | {setting.kind.accepts} |"

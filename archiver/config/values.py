@@ -1,0 +1,265 @@
+"""The kinds of value a setting may have: how each is read, and what it accepts.
+
+A parser raises ValueError and nothing else; its text is not shown, `accepts` is, so no
+parser can let a secret slip into a message.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from archiver.model import Evidence, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
+Number = TypeVar("Number", int, float)
+
+_NANOSECONDS = {
+    "d": 86_400 * 10**9,
+    "h": 3_600 * 10**9,
+    "m": 60 * 10**9,
+    "s": 10**9,
+    "ms": 10**6,
+    "us": 10**3,
+    "µs": 10**3,
+    "ns": 1,
+}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d)", re.ASCII)
+_LONGEST_NANOSECONDS = 36_500 * _NANOSECONDS["d"]  # a date minus this is still a date
+
+_BYTES = {
+    "B": 1,
+    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
+    **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)},
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?I?B)", re.ASCII | re.IGNORECASE)
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
+_SOURCE = re.compile(r"[a-z][a-z0-9_]*|[^\s,]+\.sql", re.ASCII)
+_WORD = re.compile(r"[\x21-\x7e]+", re.ASCII)
+_LONGEST_PREFIX_BYTES = 512  # half of what a key may be
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """How one kind of value is read from text, and what it accepts, in words."""
+
+    accepts: str
+    parse: Callable[[str], T]
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``90s``, ``2h30m``, ``1.5h``, ``500ms``, ``7d``: Go's form, and days.
+
+    Raises:
+        ValueError: It is something else, such as a bare number other than 0.
+    """
+    if text == "0":
+        return 0.0
+    parts = _DURATION_PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(text)
+    nanoseconds = sum(Decimal(number) * _NANOSECONDS[unit] for number, unit in parts)
+    if nanoseconds > _LONGEST_NANOSECONDS:
+        raise ValueError(text)
+    return round(nanoseconds) / 10**9
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest text that `parse_duration` reads back as the same number."""
+    left = round(Decimal(str(seconds)) * 10**9)  # as it prints: a product of floats drifts
+    if left == 0:
+        return "0s"
+    text = ""
+    for unit in ("d", "h", "m"):
+        count, left = divmod(left, _NANOSECONDS[unit])
+        text += f"{count}{unit}" if count else ""
+    if left >= _NANOSECONDS["s"]:
+        return f"{text}{_plain(left, 's')}s"
+    if left >= _NANOSECONDS["ms"]:
+        return f"{text}{_plain(left, 'ms')}ms"
+    return f"{text}{left}ns" if left else text
+
+
+def _plain(nanoseconds: int, unit: str) -> str:
+    return f"{(Decimal(nanoseconds) / _NANOSECONDS[unit]).normalize():f}"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``64MiB`` (powers of 1024) or ``200GB`` (powers of 1000).
+
+    Raises:
+        ValueError: It is something else, such as a bare number.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    return int(Decimal(match[1]) * _BYTES[match[2].upper()])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host can only be this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# --- the kinds --------------------------------------------------------------------------
+
+
+def duration(*, at_least_seconds: float = 0.0) -> Kind[float]:
+    least = f", at least {format_duration(at_least_seconds)}" if at_least_seconds else ""
+
+    def parse(text: str) -> float:
+        return _within(parse_duration(text), at_least_seconds, float("inf"))
+
+    return Kind(f"a duration such as 90s, 1m, 2h30m, 500ms or 7d{least}", parse)
+
+
+def whole(at_least: int, at_most: int | None = None) -> Kind[int]:
+    upper = "" if at_most is None else f" and at most {at_most:,}"
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
+            raise ValueError(text)
+        return _within(int(text), at_least, float("inf") if at_most is None else at_most)
+
+    return Kind(f"a whole number, at least {at_least:,}{upper}", parse)
+
+
+def size(*, at_least_bytes: int) -> Kind[int]:
+    def parse(text: str) -> int:
+        return _within(parse_size(text), at_least_bytes, float("inf"))
+
+    return Kind(f"a size such as 64MiB or 200GB, at least {at_least_bytes}B", parse)
+
+
+def one_of(choices: Mapping[str, T]) -> Kind[T]:
+    def parse(text: str) -> T:
+        try:
+            return choices[text]
+        except KeyError:
+            raise ValueError(text) from None
+
+    *most, last = choices
+    return Kind(f"one of {', '.join(most)} or {last}" if most else last, parse)
+
+
+def _within(number: Number, least: float, most: float) -> Number:
+    if not least <= number <= most:
+        raise ValueError(number)
+    return number
+
+
+def _parse_ratio(text: str) -> float | None:
+    if text == "off":
+        return None
+    if not re.fullmatch(r"\d*\.?\d+", text, re.ASCII):
+        raise ValueError(text)
+    return _within(float(text), 0.0, 1.0)
+
+
+def _parse_prefix(text: str) -> str:
+    trimmed = text.strip().strip("/")
+    if not trimmed:
+        return ""
+    segments = trimmed.split("/")
+    is_plain = trimmed.isprintable() and not {"", ".", ".."} & set(segments)
+    if not is_plain or len(trimmed.encode()) > _LONGEST_PREFIX_BYTES:
+        raise ValueError(text)
+    return f"{trimmed}/"
+
+
+def _parse_bucket(text: str) -> str:
+    if not _BUCKET.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def _parse_word(text: str) -> str:
+    if not _WORD.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def _parse_secret(text: str) -> Secret:
+    return Secret(_parse_word(text))
+
+
+def _parse_database_url(text: str) -> Secret:
+    if not text.startswith(("postgresql://", "postgres://")) or not text.isprintable():
+        raise ValueError(text)
+    return Secret(text)
+
+
+def _parse_http_url(text: str) -> str:
+    url = urlsplit(_parse_word(text))
+    has_more = "@" in url.netloc or "?" in text or "#" in text
+    if url.scheme not in ("http", "https") or not url.hostname or has_more:
+        raise ValueError(text)
+    _ = url.port  # raises ValueError when it is no port
+    return text.removesuffix("/")
+
+
+def _parse_directory(text: str) -> Path:
+    url = urlsplit(text)
+    path = Path(unquote(url.path))
+    is_whole = url.scheme == "file" and url.netloc in ("", "localhost")
+    if not is_whole or url.query or url.fragment or not path.is_absolute():
+        raise ValueError(text)
+    if ".." in path.parts or not str(path).isprintable():
+        raise ValueError(text)
+    return path
+
+
+def _parse_endpoint(text: str) -> str | Path:
+    return _parse_directory(text) if text.startswith("file:") else _parse_http_url(text)
+
+
+def _parse_sources(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if len(set(names)) != len(names) or not all(map(_SOURCE.fullmatch, names)):
+        raise ValueError(text)
+    return names
+
+
+def _parse_hot(text: str) -> str | Path:
+    if text.startswith("file:"):
+        return _parse_directory(text)
+    if text in ("supabase", "s3://"):
+        return text
+    if not text.startswith("s3://"):
+        raise ValueError(text)
+    return f"s3://{_parse_bucket(text.removeprefix('s3://').removesuffix('/'))}"
+
+
+SWITCH = one_of({"on": True, "off": False})
+RATIO = Kind("off, or a number between 0 and 1 such as 0.05", _parse_ratio)
+PREFIX = Kind("path segments with / between them, none of them . or ..", _parse_prefix)
+BUCKET = Kind("the bucket's name alone, without s3:// or slashes", _parse_bucket)
+WORD = Kind("printable ASCII without white space", _parse_word)
+SECRET = Kind("printable ASCII without white space", _parse_secret)
+DATABASE_URL = Kind("postgresql://user:password@host:port/database", _parse_database_url)
+HTTP_URL = Kind("https://host, without user, query or fragment", _parse_http_url)
+ENDPOINT = Kind(
+    "https://host (no user, query, fragment), or file:///directory", _parse_endpoint
+)
+SOURCES = Kind("names and .sql files with commas between them, each once", _parse_sources)
+HOT = Kind("supabase, s3://, s3://bucket or file:///directory", _parse_hot)
+EVIDENCE: Kind[Evidence | None] = one_of(
+    {
+        "auto": None,
+        **{str(level): level for level in Evidence if level is not Evidence.UNPROVEN},
+    }
+)

@@ -1,0 +1,1 @@
+"""Hot and cold stores, one module each. Neighbours here do not import each other."""

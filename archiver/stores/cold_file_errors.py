@@ -1,0 +1,48 @@
+"""What an error of the operating system means for a cold store of files."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from archiver.errors import (
+    ArchiverError,
+    ObjectDenied,
+    StoreDenied,
+    StoreUnavailable,
+    UnusableName,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_READS = {"read", "readback"}
+
+
+@contextmanager
+def translated(operation: str, where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise _error(exc, operation, where) from exc
+
+
+def _error(exc: OSError, operation: str, where: str) -> ArchiverError:
+    code = errno.errorcode.get(exc.errno or 0, "unknown")
+    if isinstance(exc, PermissionError):
+        if operation in _READS:  # the one file; a store that refuses all fails the canary
+            return ObjectDenied(store="cold", operation=operation, where=where, code=code)
+        return StoreDenied(
+            store="cold", operation=operation, where=where, code=code, message=str(exc)
+        )
+    if exc.errno in {errno.ENAMETOOLONG, errno.ENOTDIR}:
+        reason = exc.strerror or code
+        return UnusableName(store="cold", where=where, reason=reason)
+    return StoreUnavailable(
+        store="cold",
+        operation=operation,
+        code=code,
+        where=where,
+        message=exc.strerror or "",
+    )

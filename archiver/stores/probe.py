@@ -1,0 +1,52 @@
+"""What a cold store really enforces, tried on the bucket itself. Uncertain is no.
+
+Three objects under fixed keys, `{path_prefix}.archiver/probe-...`, stay there, and later
+probes find them.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from archiver.model import Capabilities
+from archiver.stores.s3_answers import Asked, check_name
+
+if TYPE_CHECKING:
+    from archiver.stores.providers import Provider
+    from archiver.stores.s3 import S3Settings
+
+
+def probe_name(settings: S3Settings, provider: Provider, bucket: str) -> str:
+    """What a finding holds for: another bucket, key or client is probed anew."""
+    clients = f"obstore-{version('obstore')} boto3-{version('boto3')}"
+    account = f"{settings.endpoint_url} {settings.region} {settings.access_key_id}"
+    return f"{provider.name} {account} {bucket} {clients}"
+
+
+def probe_cold(
+    settings: S3Settings, provider: Provider, bucket: str, path_prefix: str
+) -> Capabilities:
+    """Try on the bucket what evidence and write-once keys stand on.
+
+    Raises:
+        BucketMissing, StoreDenied: An honest put is refused.
+        StoreUnavailable: The store did not answer, or throttled: nothing was learned.
+    """
+    # A finding is remembered for days: most runs need neither these nor boto3.
+    from archiver.stores.s3_questions import open_client  # noqa: PLC0415
+    from archiver.stores.s3_trials import Trials  # noqa: PLC0415
+
+    asked = Asked("cold", "probe", bucket)
+    check_name(asked)
+    client = open_client(settings)
+    try:
+        trials = Trials(client, provider, asked, f"{path_prefix}.archiver/probe-")
+        returns_digest = trials.returns_digest()  # first: it shows that honest puts are taken
+        return Capabilities(
+            enforces_signed_digest=trials.enforces_signed_digest(),
+            enforces_create=trials.enforces_create(),
+            returns_digest=returns_digest,
+        )
+    finally:
+        client.close()

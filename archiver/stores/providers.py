@@ -1,0 +1,110 @@
+"""What is known of each product behind the S3 API, as rows of data. No code, no names asked.
+
+Whoever needs to know something asks the row for it, never for its name. What a store
+really enforces is not here: it is probed (`probe.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# A LIST page that answers more keys than this is cheaper than a HEAD for each: a LIST is
+# billed as a write, 4.50 to 5.00 USD a million, a HEAD as a read, 0.36 to 0.40.
+_BILLED_AS_A_WRITE = 13
+_NOT_BILLED = 2  # then only time counts, and one call for two is less of it
+
+# Below the path prefix: what a probe leaves in a bucket, so that it can be known again.
+PROBE_MARKER = ".archiver/probe-digest"
+
+_THROTTLED = frozenset({"RequestLimitExceeded", "SlowDown", "Throttling", "TooManyRequests"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """One product. The parts are those of multipart uploads."""
+
+    name: str
+    endpoint: str | None  # with {region} or {account} to fill in; None: each has its own
+    region: str | None  # to sign for, where neither the settings nor the endpoint say one
+    list_pays_from: int  # so many keys of one LIST page make it cheaper than HEADs
+    throttle_codes: frozenset[str] = _THROTTLED  # beside the statuses 429 and 503
+    part_min_bytes: int = 5 << 20
+    parts_max: int = 10_000
+    has_equal_parts: bool = False  # every part but the last must have one size
+
+    def region_for(self, endpoint: str | None) -> str | None:
+        """The region to sign for: the one the endpoint names, else the product's own."""
+        if endpoint is not None and self.endpoint is not None and "{region}" in self.endpoint:
+            pattern = re.escape(self.endpoint).replace(r"\{region\}", "([a-z0-9-]+)")
+            named = re.fullmatch(pattern, endpoint.rstrip("/"))
+            if named is not None:
+                return named[1]
+        return self.region
+
+
+_ROWS = (
+    Provider(
+        name="r2",
+        endpoint="https://{account}.r2.cloudflarestorage.com",
+        region="auto",
+        list_pays_from=_BILLED_AS_A_WRITE,
+        has_equal_parts=True,
+    ),
+    Provider(
+        name="b2",
+        endpoint="https://s3.{region}.backblazeb2.com",
+        region=None,
+        list_pays_from=_NOT_BILLED,
+        part_min_bytes=5_000_000,
+    ),
+    Provider(
+        name="s3",
+        endpoint="https://s3.{region}.amazonaws.com",
+        region=None,
+        list_pays_from=_BILLED_AS_A_WRITE,
+    ),
+    Provider(
+        name="minio",
+        endpoint=None,
+        region="us-east-1",
+        list_pays_from=_NOT_BILLED,
+    ),
+    Provider(
+        name="gcs",
+        endpoint="https://storage.googleapis.com",
+        region="auto",
+        list_pays_from=_BILLED_AS_A_WRITE,
+    ),
+    Provider(
+        name="wasabi",
+        endpoint="https://s3.{region}.wasabisys.com",
+        region="us-east-1",
+        list_pays_from=_NOT_BILLED,
+        throttle_codes=_THROTTLED | {"RequestRateLimitExceeded"},  # with status 400
+    ),
+    Provider(
+        name="other",
+        endpoint=None,
+        region="us-east-1",
+        list_pays_from=_BILLED_AS_A_WRITE,  # as the dearest known: the bill is not ours
+    ),
+    Provider(
+        name="file",
+        endpoint=None,
+        region=None,
+        list_pays_from=1,
+        throttle_codes=frozenset(),
+        part_min_bytes=1,
+    ),
+)
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in _ROWS})
+
+# An answer is read before it is known whose it is; no product means another thing by these.
+THROTTLE_CODES = frozenset[str]().union(*(row.throttle_codes for row in _ROWS))

@@ -1,0 +1,302 @@
+"""One account at one S3 endpoint. Success goes through obstore; a doubt is asked again.
+
+obstore is several times cheaper an object than boto3, and hides the headers of an answer
+and the body of a HEAD. So boto3, whose errors are typed, is asked a second question when
+the first answer does not say what it means. It is not even imported before that. Neither
+client repeats a request by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import obstore
+from obstore.exceptions import InvalidPathError
+from obstore.store import S3Store
+
+from archiver.errors import StoreDenied
+from archiver.stores.s3_answers import (
+    NO_SUCH_KEY,
+    Asked,
+    Told,
+    check_name,
+    error_for,
+    translate,
+)
+from archiver.stores.s3_listing import find_by_listing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from obstore import ObjectMeta
+    from obstore.store import ClientConfig, S3Config, S3Credential
+
+    from archiver.model import Secret
+    from archiver.stores.s3_questions import Questions
+
+T = TypeVar("T")
+
+_AT_ONCE = 16  # requests of one call that asks for many keys; they wait in one thread
+_IDLE_SECONDS = 15  # a connection is dropped before the store drops it: AWS after about 20
+_PAGE_KEYS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings:
+    """Where the store is, and as whom we ask it."""
+
+    endpoint: str | None  # None: AWS, in that region
+    region: str
+    access_key_id: str
+    secret_access_key: Secret
+    allow_http: bool = False
+    timeout_seconds: float = 120.0  # of one request, its body included
+    connect_timeout_seconds: float = 5.0
+    max_connections: int = 32  # kept open while idle
+    ca_bundle: Path | None = None
+
+    @property
+    def endpoint_url(self) -> str:
+        if self.endpoint is not None:
+            return self.endpoint.rstrip("/")
+        domain = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
+        return f"https://s3.{self.region}.{domain}"
+
+
+class S3:
+    """The buckets of one account, for one of our two stores. Safe to share between threads.
+
+    Args:
+        settings: Every option is taken from here; `AWS_*` variables change none of them.
+        store: What errors call it.
+        sends_checksum: Put `x-amz-checksum-sha256` beside the signed SHA-256, for a store
+            that is known to keep it. Others refuse it.
+    """
+
+    def __init__(
+        self,
+        settings: S3Settings,
+        store: Literal["hot", "cold"],
+        *,
+        sends_checksum: bool = False,
+    ) -> None:
+        self.settings = settings
+        self._store = store
+        self._sends_checksum = sends_checksum
+        self._client_options = _client_options(settings)
+        self._lock = threading.Lock()  # over the buckets and the questions
+        self._buckets: dict[tuple[str, bool], S3Store] = {}
+        self._questions: Questions | None = None
+        self._asks_how_long = threading.Lock()  # held by the one who asks
+
+    def bucket(self, name: str, *, deletes_in_bulk: bool = True) -> S3Store:
+        """The client of one bucket, made once."""
+        with self._lock:
+            if (name, deletes_in_bulk) not in self._buckets:
+                self._buckets[name, deletes_in_bulk] = self._open(name, deletes_in_bulk)
+            return self._buckets[name, deletes_in_bulk]
+
+    def asked(self, operation: str, bucket: str, key: str | None = None) -> Asked:
+        """Name a question, for its errors.
+
+        Raises:
+            UnusableName: It would reach the store under another name.
+        """
+        asked = Asked(self._store, operation, bucket, key, operation in {"create", "delete"})
+        check_name(asked)
+        return asked
+
+    def translate(self, asked: Asked) -> AbstractContextManager[None]:
+        """Turn foreign errors into ours, after a second question where one is needed."""
+        return translate(asked, self._ask_again)
+
+    def questions(self) -> Questions:
+        """The client that tells more, made when it is first needed."""
+        # Importing it costs a tenth of a second and 30 MB that success does not need.
+        from archiver.stores.s3_questions import Questions  # noqa: PLC0415
+
+        with self._lock:
+            if self._questions is None:
+                self._questions = Questions(self.settings)
+            return self._questions
+
+    def close(self) -> None:
+        with self._lock:
+            self._buckets.clear()
+            if self._questions is not None:
+                self._questions.close()
+                self._questions = None
+
+    def _open(self, name: str, deletes_in_bulk: bool) -> S3Store:  # noqa: FBT001
+        settings = self.settings
+        # All that a variable of the environment could set otherwise, said aloud. What has
+        # no neutral value are the headers of server-side encryption and of a checksum:
+        # more than is needed, never less.
+        checksum: S3Config = {"checksum_algorithm": "SHA256"} if self._sends_checksum else {}
+        return S3Store(
+            name,
+            prefix=None,
+            endpoint=settings.endpoint_url,
+            aws_endpoint_url_s3=settings.endpoint_url,
+            region=settings.region,
+            default_region=settings.region,
+            # A callback, because only it keeps AWS_SESSION_TOKEN out.
+            credential_provider=self._credential,
+            unsigned_payload=False,  # the signed SHA-256 is what evidence stands on
+            skip_signature=False,
+            virtual_hosted_style_request=False,
+            conditional_put="etag",
+            s3_express=False,
+            request_payer=False,
+            disable_tagging=False,
+            disable_bulk_delete=not deletes_in_bulk,
+            client_options=self._client_options,
+            retry_config={"max_retries": 0},
+            config=checksum,
+        )
+
+    def _credential(self) -> S3Credential:
+        return {
+            "access_key_id": self.settings.access_key_id,
+            "secret_access_key": self.settings.secret_access_key.reveal(),
+            "token": None,
+            "expires_at": None,
+        }
+
+    # --- many keys ----------------------------------------------------------------------
+
+    def find(
+        self, operation: str, bucket: str, keys: Collection[str], *, list_pays_from: int
+    ) -> Mapping[str, ObjectMeta | None]:
+        """What lies at each key, by LIST pages where that pays, else by a HEAD each.
+
+        None is proven absence: a HEAD said so, in a bucket that is there. A LIST proves
+        none, for one that fails midway can look like an empty one.
+        """
+        for key in keys:
+            self.asked(operation, bucket, key)
+        seen: dict[str, ObjectMeta | None] = dict(
+            find_by_listing(lambda *at: self._pages(bucket, *at), keys, list_pays_from)
+        )
+        is_proven = bool(seen)
+        rest = [key for key in dict.fromkeys(keys) if key not in seen]
+        heads = self._heads(operation, bucket, rest)
+        if rest and not is_proven and not any(heads.values()):
+            self.prove_missing(self.asked(operation, bucket, rest[0]))
+        return seen | heads
+
+    def _pages(
+        self, bucket: str, prefix: str, after: str | None
+    ) -> Iterator[Sequence[ObjectMeta]]:
+        """LIST pages, until one cannot be had by this client: then HEADs tell."""
+        asked = self.asked("list", bucket)
+        pages = obstore.list(self.bucket(bucket), prefix, offset=after, chunk_size=_PAGE_KEYS)
+        try:
+            while True:
+                with self.translate(asked):
+                    try:
+                        page = next(pages, None)
+                    except InvalidPathError:  # a key of somebody else's, such as `a//b`
+                        return
+                if page is None:
+                    return
+                yield page
+        except StoreDenied:  # keys that may read objects, and may not list the bucket
+            return
+
+    def _heads(
+        self, operation: str, bucket: str, keys: Sequence[str]
+    ) -> dict[str, ObjectMeta | None]:
+        store = self.bucket(bucket)
+        return self.each(operation, bucket, keys, lambda key: obstore.head_async(store, key))
+
+    def each(
+        self,
+        operation: str,
+        bucket: str,
+        keys: Sequence[str],
+        ask: Callable[[str], Awaitable[T]],
+    ) -> dict[str, T | None]:
+        """Ask for each key, some at once; None is a 404. The first other error ends it."""
+        if not keys:
+            return {}
+        answers: dict[str, T | None] = {}
+        failed: list[tuple[str, Exception]] = []
+        with self.translate(self.asked(operation, bucket)):
+            asyncio.run(_take_turns(keys, ask, answers, failed))
+        if failed:
+            key, error = failed[0]
+            with self.translate(self.asked(operation, bucket, key)):
+                raise error
+        return answers
+
+    # --- the second question ------------------------------------------------------------
+
+    def prove_missing(self, asked: Asked) -> None:
+        """Return when the object is missing from a bucket that is there.
+
+        Raises:
+            BucketMissing, StoreDenied, ObjectDenied: It was not the object.
+            StoreUnavailable: It could not be proven; or the object is there now.
+        """
+        told = self._ask_again(asked, Told(404))
+        if told.code != NO_SUCH_KEY:
+            raise error_for(asked, told)
+
+    def _ask_again(self, asked: Asked, told: Told) -> Told:
+        if told.is_throttled:
+            return self._ask_how_long(asked, told)
+        if told.is_doubtful:
+            return self.questions().what_is_wrong(asked, told)
+        return told
+
+    def _ask_how_long(self, asked: Asked, told: Told) -> Told:
+        # One asks: a store that throttles is not asked twice by everybody.
+        if not self._asks_how_long.acquire(blocking=False):
+            return told
+        try:
+            return self.questions().how_long(asked, told)
+        finally:
+            self._asks_how_long.release()
+
+
+async def _take_turns(
+    keys: Sequence[str],
+    ask: Callable[[str], Awaitable[T]],
+    answers: dict[str, T | None],
+    failed: list[tuple[str, Exception]],
+) -> None:
+    waiting = iter(keys)
+
+    async def take() -> None:
+        for key in waiting:
+            try:
+                answers[key] = await ask(key)
+            except FileNotFoundError:
+                answers[key] = None
+            except Exception as exc:  # noqa: BLE001  # raised again, in the caller's thread
+                failed.append((key, exc))
+            if failed:
+                return
+
+    await asyncio.gather(*(take() for _ in range(min(_AT_ONCE, len(keys)))))
+
+
+def _client_options(settings: S3Settings) -> ClientConfig:
+    options: ClientConfig = {
+        "allow_http": settings.allow_http,
+        "allow_invalid_certificates": False,
+        "timeout": timedelta(seconds=settings.timeout_seconds),
+        "connect_timeout": timedelta(seconds=settings.connect_timeout_seconds),
+        "pool_idle_timeout": timedelta(seconds=_IDLE_SECONDS),
+        "pool_max_idle_per_host": str(settings.max_connections),
+    }
+    if settings.ca_bundle is not None:
+        options["root_certificate"] = settings.ca_bundle.read_bytes()
+    return options

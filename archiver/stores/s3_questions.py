@@ -1,0 +1,179 @@
+"""What obstore cannot tell, asked through boto3: its errors are typed, its headers shown.
+
+Imported when a first question arises, never on the way of an object that moves.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from archiver.model import Digest
+from archiver.stores.s3_answers import (
+    NO_SUCH_KEY,
+    Asked,
+    Told,
+    error_for,
+    told_by_botocore,
+    translate,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectTypeDef
+
+    from archiver.stores.s3 import S3Settings
+
+_NOT_FOUND = 404
+_OUT_OF_RANGE = 416
+
+
+class Questions:
+    """A boto3 client of one account. Safe to share between threads."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self.client = open_client(settings)
+
+    def close(self) -> None:
+        self.client.close()
+
+    # --- what went wrong ----------------------------------------------------------------
+
+    def what_is_wrong(self, asked: Asked, told: Told) -> Told:
+        """The typed form of an answer that had no code; as it was where none is given.
+
+        A missing object is `NoSuchKey` only when the store says so, or its bucket is seen.
+        """
+        if asked.key is None:
+            return self._ask_of_bucket(asked) or told
+        if asked.writes:  # the object may well be absent: what could be wrong is the bucket
+            answer = self._ask_of_bucket(asked)
+            return answer if answer is not None and answer.is_about_all else told
+        answer = self._ask_of_object(asked)
+        if answer is None:  # it is there, and may be read
+            return Told(None, "contradicts itself") if told.status == _NOT_FOUND else told
+        if answer.is_doubtful and answer.status == _NOT_FOUND:
+            return self._ask_of_bucket(asked) or Told(_NOT_FOUND, NO_SUCH_KEY)
+        return answer
+
+    def how_long(self, asked: Asked, told: Told) -> Told:
+        """The same answer with the pause the store asks for, if it still does."""
+        is_of_bucket = asked.key is None or asked.writes
+        answer = self._ask_of_bucket(asked) if is_of_bucket else self._ask_of_object(asked)
+        if answer is None or not answer.is_throttled:
+            return told
+        pause = answer.retry_after_seconds
+        return Told(told.status, told.code or answer.code, told.message, pause)
+
+    def _ask_of_object(self, asked: Asked) -> Told | None:
+        """None: it is there, and may be read."""
+        try:  # a GET: the answer to a HEAD has no body, so no code
+            answer = self.client.get_object(
+                Bucket=asked.bucket, Key=asked.key or "", Range="bytes=0-0"
+            )
+            answer["Body"].close()
+        except (ClientError, BotoCoreError) as exc:
+            told = told_by_botocore(exc)
+            return None if told.status == _OUT_OF_RANGE else told  # it is empty
+        return None
+
+    def _ask_of_bucket(self, asked: Asked) -> Told | None:
+        """None: it is there, and may be listed."""
+        try:  # a LIST, as HeadBucket has no body either
+            self.client.list_objects_v2(Bucket=asked.bucket, MaxKeys=1)
+        except (ClientError, BotoCoreError) as exc:
+            return told_by_botocore(exc)
+        return None
+
+    # --- what only boto3 can ask ----------------------------------------------------------
+
+    def prove_bucket(self, asked: Asked) -> None:
+        """Return when the bucket is there and may be used.
+
+        Raises:
+            BucketMissing, StoreDenied, StoreUnavailable
+        """
+        try:
+            self.client.head_bucket(Bucket=asked.bucket)
+        except (ClientError, BotoCoreError) as exc:
+            told: Told | None = told_by_botocore(exc)
+            if told is not None and told.is_doubtful:  # the answer to a HEAD has no body
+                told = self._ask_of_bucket(asked)
+            if told is not None:
+                raise error_for(asked, told) from exc
+
+    def held_digest(self, asked: Asked) -> Digest | None:
+        """The SHA-256 the store keeps of the whole object; None: it keeps or tells none."""
+        with translate(asked, self._typed):
+            head = self.client.head_object(
+                Bucket=asked.bucket, Key=asked.key or "", ChecksumMode="ENABLED"
+            )
+        return _whole_digest(head.get("ChecksumSHA256"))
+
+    def _typed(self, asked: Asked, told: Told) -> Told:
+        return self.what_is_wrong(asked, told) if told.is_doubtful else told
+
+    def objects(self, asked: Asked, prefix: str) -> Iterator[ObjectTypeDef]:
+        """Every object whose key starts with the prefix, in key order, page by page."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=asked.bucket, Prefix=prefix
+        )
+        remaining = iter(pages)
+        while True:
+            with translate(asked, self._typed):
+                page = next(remaining, None)
+            if page is None:
+                return
+            yield from page.get("Contents", ())
+
+
+def open_client(settings: S3Settings) -> S3Client:
+    """A client of its own session, that takes nothing from `AWS_*` or `~/.aws`."""
+    nowhere: tuple[Any, Any, Any, Any] = (None, None, None, None)
+    no_file: tuple[Any, Any, Any, Any] = (None, None, os.devnull, None)
+    session = botocore.session.Session(
+        session_vars={
+            "profile": nowhere,
+            "config_file": no_file,
+            "credentials_file": no_file,
+            "ca_bundle": nowhere,
+        }
+    )
+    return boto3.session.Session(botocore_session=session).client(
+        "s3",
+        endpoint_url=settings.endpoint_url,
+        region_name=settings.region,
+        use_ssl=True,
+        verify=str(settings.ca_bundle) if settings.ca_bundle is not None else True,
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=settings.secret_access_key.reveal(),
+        config=Config(
+            signature_version="s3v4",
+            connect_timeout=settings.connect_timeout_seconds,
+            read_timeout=settings.timeout_seconds,
+            max_pool_connections=settings.max_connections,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path", "payload_signing_enabled": True},
+        ),
+    )
+
+
+def _whole_digest(text: str | None) -> Digest | None:
+    if text is None or "-" in text:  # composite: a digest of the parts' digests
+        return None
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return None
+    return Digest(raw) if len(raw) == 32 else None  # noqa: PLR2004

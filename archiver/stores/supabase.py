@@ -1,0 +1,348 @@
+"""Supabase Storage as a hot store, over its REST interface. Retries nothing by itself.
+
+The identity of an object is its ETag and its size: what a GET, `info` and a listing all
+tell alike. A modification time is left out on purpose: a GET gives the one of the object
+beneath, the others that of the database row, and the two differ by the time of the upload.
+`version` is left out because a GET does not tell it. For an object uploaded in one piece the
+ETag is the MD5 of its bytes, so an overwrite by the same bytes is no change.
+
+There is no conditional delete: between the caller's last `identify` and the delete an
+overwrite is not noticed.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+
+from archiver.errors import (
+    BucketMissing,
+    ObjectDenied,
+    ObjectMissing,
+    SettingsError,
+    StoreUnavailable,
+    UnusableName,
+)
+from archiver.model import Deleted, HotIdentity, HotLocation
+from archiver.stores.supabase_answers import Asked, refusal
+from archiver.stores.supabase_names import (
+    by_bucket,
+    by_directory_below,
+    common_directory,
+    escaped,
+    escaped_segment,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from archiver.model import Secret
+
+_NAMES_PER_CALL = 1_000  # the server's limit, for a delete and for a page of a listing
+_WORTH_LISTING = 20  # objects a page must answer to be cheaper than asking for each
+_READ_BYTES = 1 << 20
+_NO_BUCKETS = {"", ".", ".."}
+_NO_LISTING = {"FeatureNotEnabled", "InvalidRequest", "http 404"}  # servers before list-v2
+
+
+@dataclass(frozen=True, slots=True)
+class SupabaseSettings:
+    """Where the project is, and as whom we ask it."""
+
+    url: str  # of the project; what is below /storage/v1 is ours to add
+    service_role_key: Secret
+    publishable_key: Secret | None = None  # sent as `apikey`; None: the service role's
+    timeout_seconds: float = 120  # of silence on the wire
+    connect_timeout_seconds: float = 5
+    max_connections: int = 32
+    ca_bundle: Path | None = None
+
+
+class SupabaseHotStore:
+    """The objects of one Supabase project. Safe to share between threads."""
+
+    def __init__(self, settings: SupabaseSettings) -> None:
+        self._base = f"{settings.url.rstrip('/')}/storage/v1"
+        self._headers = _headers(settings)
+        self._pool = urllib3.PoolManager(
+            num_pools=1,
+            maxsize=settings.max_connections,
+            block=True,
+            retries=False,
+            timeout=urllib3.Timeout(
+                connect=settings.connect_timeout_seconds, read=settings.timeout_seconds
+            ),
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=str(settings.ca_bundle) if settings.ca_bundle else None,
+        )
+        self._pool_timeout_seconds = settings.timeout_seconds
+
+    @contextmanager
+    def open(self, location: HotLocation) -> Iterator[_OpenObject]:
+        asked = _about("open", location)
+        # Not the shorter /object/{bucket}/..., which answers a refused key of a private
+        # bucket with "Bucket not found".
+        path = f"/object/authenticated/{escaped(location)}"
+        response = self._request("GET", path, asked)
+        try:
+            identity = _identity_of_headers(response)
+            if identity is None:  # a proxy sent the body in chunks, or dropped the ETag
+                _give_back(response)
+                identity = self._info(location)
+                response = self._request("GET", path, asked)
+            yield _OpenObject(identity, response, asked)
+        finally:
+            _give_back(response)
+
+    def identify(
+        self, locations: Collection[HotLocation]
+    ) -> Mapping[HotLocation, HotIdentity | None]:
+        seen: dict[HotLocation, HotIdentity | None] = {}
+        for bucket, group in by_bucket(locations).items():
+            seen |= dict(self._listed(bucket, group))
+        for location in locations:
+            if location not in seen:  # a listing without it proves nothing: policies hide rows
+                seen[location] = self._info_if_there(location)
+        return seen
+
+    def delete(
+        self, targets: Sequence[tuple[HotLocation, HotIdentity]]
+    ) -> Mapping[HotLocation, Deleted]:
+        answers: dict[HotLocation, Deleted] = {}
+        for bucket, group in by_bucket(location for location, _ in targets).items():
+            for start in range(0, len(group), _NAMES_PER_CALL):
+                answers |= self._delete(bucket, group[start : start + _NAMES_PER_CALL])
+        return answers
+
+    def probe(self, bucket: str) -> None:
+        asked = Asked("probe", bucket)
+        if bucket in _NO_BUCKETS:
+            raise BucketMissing(store="hot", bucket=bucket)
+        self._json("GET", f"/bucket/{escaped_segment(bucket, asked)}", asked)
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    # --- identify -----------------------------------------------------------------------
+
+    def _listed(
+        self, bucket: str, locations: Sequence[HotLocation]
+    ) -> Iterator[tuple[HotLocation, HotIdentity]]:
+        """What listings find of these, as long as each page finds enough of them."""
+        if len(locations) < _WORTH_LISTING:
+            return
+        wanted = {location.path: location for location in locations}
+        prefix = common_directory(wanted)
+        for page in self._pages(bucket, prefix):
+            found = wanted.keys() & page.keys()
+            for name in found:
+                identity = _identity_of_listing(page[name])
+                if identity is not None:
+                    yield wanted.pop(name), identity
+            if len(found) < _WORTH_LISTING:
+                break
+            if not wanted:
+                return
+        else:
+            return  # the end of the listing: the others are not there, or hidden
+        for below in by_directory_below(prefix, wanted.values()):
+            yield from self._listed(bucket, below)
+
+    def _pages(self, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+        """The metadata of every object below a prefix, by name, a page at a time."""
+        asked = Asked("identify", bucket)
+        path = f"/object/list-v2/{escaped_segment(bucket, asked)}"
+        query: dict[str, object] = {
+            "prefix": prefix,
+            "limit": _NAMES_PER_CALL,
+            "with_delimiter": False,
+        }
+        while True:
+            try:
+                page = self._json("POST", path, asked, query)
+            except StoreUnavailable as exc:
+                if exc.code in _NO_LISTING:
+                    return
+                raise
+            if not isinstance(page, dict) or not isinstance(page.get("objects"), list):
+                raise asked.unavailable(code="not a listing")
+            yield {
+                item["name"]: item.get("metadata")
+                for item in page["objects"]
+                if _has_name(item)
+            }
+            if not page.get("hasNext") or not page.get("nextCursor"):
+                return
+            query["cursor"] = page["nextCursor"]
+
+    def _info_if_there(self, location: HotLocation) -> HotIdentity | None:
+        try:
+            return self._info(location)
+        except ObjectMissing:  # the typed answer is the proof
+            return None
+
+    def _info(self, location: HotLocation) -> HotIdentity:
+        asked = _about("identify", location)
+        told = self._json("GET", f"/object/info/authenticated/{escaped(location)}", asked)
+        identity = _identity_of_info(told)
+        if identity is None:
+            raise asked.unavailable(code="no etag or size")
+        return identity
+
+    # --- delete -------------------------------------------------------------------------
+
+    def _delete(
+        self, bucket: str, locations: Sequence[HotLocation]
+    ) -> dict[HotLocation, Deleted]:
+        asked = Asked("delete", bucket)
+        told = self._json(
+            "DELETE",
+            f"/object/{escaped_segment(bucket, asked)}",
+            asked,
+            {"prefixes": [location.path for location in locations]},  # exact names
+        )
+        if not isinstance(told, list):
+            raise asked.unavailable(code="not a list of deleted objects")
+        deleted = {item["name"] for item in told if _has_name(item)}
+        return {
+            location: Deleted.DELETED if location.path in deleted else self._left(location)
+            for location in locations
+        }
+
+    def _left(self, location: HotLocation) -> Deleted:
+        """The answer names only what was deleted: was this one gone, or is it refused?"""
+        try:
+            return Deleted.ABSENT if self._info_if_there(location) is None else Deleted.DENIED
+        except (ObjectDenied, UnusableName):
+            return Deleted.DENIED
+
+    # --- the wire -----------------------------------------------------------------------
+
+    def _json(self, method: str, path: str, asked: Asked, body: object = None) -> Any:
+        response = self._request(method, path, asked, body)
+        try:
+            with _translated(asked):
+                return json.loads(response.read(decode_content=False))
+        except ValueError as exc:  # a page of a proxy, or half an answer
+            raise asked.unavailable(code="not JSON") from exc
+        finally:
+            _give_back(response)
+
+    def _request(
+        self, method: str, path: str, asked: Asked, body: object = None
+    ) -> urllib3.BaseHTTPResponse:
+        headers = self._headers
+        if body is not None:
+            headers = {**headers, "Content-Type": "application/json"}
+        with _translated(asked):
+            response = self._pool.request(
+                method,
+                self._base + path,
+                body=None if body is None else json.dumps(body).encode(),
+                headers=headers,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+                pool_timeout=self._pool_timeout_seconds,
+            )
+            if response.status == 200:  # noqa: PLR2004
+                return response
+            try:
+                raise refusal(response, asked)
+            finally:
+                _give_back(response)
+
+
+class _OpenObject:
+    """A response whose body is still on the wire."""
+
+    def __init__(
+        self, identity: HotIdentity, response: urllib3.BaseHTTPResponse, asked: Asked
+    ) -> None:
+        self._identity = identity
+        self._response = response
+        self._asked = asked
+
+    @property
+    def identity(self) -> HotIdentity:
+        return self._identity
+
+    def read(self) -> bytes:
+        with _translated(self._asked):
+            body = b"".join(self._response.stream(_READ_BYTES, decode_content=False))
+        if len(body) != self._identity.size_bytes:
+            message = f"{len(body)} of {self._identity.size_bytes} bytes"
+            raise self._asked.unavailable(code="cut", message=message)
+        return body
+
+
+@contextmanager
+def _translated(asked: Asked) -> Iterator[None]:
+    """Turn what urllib3 raises into ours. What it says may name a URL, never a key."""
+    try:
+        yield
+    except urllib3.exceptions.NewConnectionError as exc:  # to them, a kind of timeout
+        raise asked.unavailable(code="connection", message=str(exc)) from exc
+    except urllib3.exceptions.TimeoutError as exc:
+        raise asked.unavailable(code="timeout", message=str(exc)) from exc
+    except (urllib3.exceptions.IncompleteRead, urllib3.exceptions.InvalidChunkLength) as exc:
+        raise asked.unavailable(code="cut", message=str(exc)) from exc
+    except urllib3.exceptions.ProtocolError as exc:  # often around one of those above
+        is_cut = isinstance(exc.__cause__, urllib3.exceptions.IncompleteRead)
+        code = "cut" if is_cut else "connection"
+        raise asked.unavailable(code=code, message=str(exc.args[0])) from exc
+    except urllib3.exceptions.HTTPError as exc:
+        raise asked.unavailable(code="connection", message=str(exc)) from exc
+
+
+def _give_back(response: urllib3.BaseHTTPResponse) -> None:
+    """Free the connection; one with bytes still on the wire is closed, not reused."""
+    response.close()
+    response.release_conn()
+
+
+def _headers(settings: SupabaseSettings) -> dict[str, str]:
+    headers = {"Accept-Encoding": "identity", "User-Agent": "archiver"}
+    service = settings.service_role_key.reveal()
+    if service:  # without one, the reference worker asks as nobody
+        publishable = settings.publishable_key or settings.service_role_key
+        headers["apikey"] = publishable.reveal()
+        headers["Authorization"] = f"Bearer {service}"
+    if not all(value.isascii() and value.isprintable() for value in headers.values()):
+        # Here, because the HTTP client would quote the whole key in its complaint.
+        problem = "a Supabase key has characters that no key has (a line break?)"
+        raise SettingsError(problems=(problem,))
+    return headers
+
+
+def _about(operation: str, location: HotLocation) -> Asked:
+    return Asked(operation, location.bucket, location.path)
+
+
+def _identity_of_headers(response: urllib3.BaseHTTPResponse) -> HotIdentity | None:
+    return _identity(response.headers.get("ETag"), response.headers.get("Content-Length"))
+
+
+def _identity_of_info(told: Any) -> HotIdentity | None:
+    return _identity(told.get("etag"), told.get("size")) if isinstance(told, dict) else None
+
+
+def _identity_of_listing(told: Any) -> HotIdentity | None:
+    return _identity(told.get("eTag"), told.get("size")) if isinstance(told, dict) else None
+
+
+def _has_name(item: Any) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("name"), str)
+
+
+def _identity(etag: object, size: object) -> HotIdentity | None:
+    """None where either is not told: such an object has no identity by this answer."""
+    if not isinstance(etag, str) or not str(size).isdecimal():
+        return None
+    bare = etag.strip().removeprefix("W/").strip('"')  # a proxy may weaken a strong one
+    return HotIdentity(int(str(size)), etag=bare) if bare else None

@@ -1,0 +1,197 @@
+"""An app that touches nothing: what the commands are given, they get told here."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from click.testing import CliRunner
+
+from archiver.cli.backstage import Backstage
+from archiver.cli.main import run
+from archiver.model import (
+    Candidate,
+    CandidateId,
+    ClaimState,
+    ColdKey,
+    ColdLocation,
+    Digest,
+    Evidence,
+    FencingToken,
+    History,
+    HotLocation,
+    Outcome,
+    ParkedRow,
+    Receipt,
+    ReceiptId,
+    Recorded,
+    SourceCounts,
+    SourceName,
+    Summary,
+    WorkerId,
+    WorkerStatus,
+)
+from tests.fakes.clock import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from archiver.config import Settings
+    from archiver.engine.stop import Stop
+    from archiver.events import Event
+    from archiver.model import Capabilities, Lease, Offer
+    from archiver.protocols import Clock, Observer
+
+SOURCE = SourceName("task_html")
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+CANDIDATE = Candidate(
+    id=CandidateId("t1"),
+    due_at=AT,
+    location=HotLocation("pages", "jobs/j1/t1.gz"),
+    cold_key=ColdKey("cold/t1.gz"),
+    size_bytes=2048,
+)
+RECEIPT = Receipt(
+    source=SOURCE,
+    id=CandidateId("t1"),
+    token=FencingToken(1, WorkerId(2), 3),
+    location=CANDIDATE.location,
+    identity=None,
+    cold=ColdLocation("r2", "cold", ColdKey("p/cold/t1.gz")),
+    size_bytes=2048,
+    digest=Digest.of(b"page"),
+    content_digest=None,
+    etag=None,
+    evidence=Evidence.SIGNED,
+)
+HISTORY = History(
+    source=SOURCE,
+    id=CandidateId("t1"),
+    claim_state=ClaimState.WAITING,
+    claim_reason="cut",
+    claim_location=CANDIDATE.location,
+    attempts_count=2,
+    next_attempt_at=AT,
+    receipts=((Recorded(ReceiptId(9), RECEIPT, AT), Outcome.RELEASED, AT),),
+)
+
+
+@dataclass
+class FakeRecords:
+    """Records of one parked row and one history."""
+
+    parked_rows: tuple[ParkedRow, ...]
+
+    def counts(self) -> Sequence[SourceCounts]:
+        return [SourceCounts(SOURCE, 1, 2, 3, 12_345, 1024**3, 4, 5, 6, AT)]
+
+    def parked(self, source: SourceName | None, limit: int) -> Sequence[ParkedRow]:
+        return [row for row in self.parked_rows if source in (None, row.source)][:limit]
+
+    def retry(self, source: SourceName | None, ids: Collection[CandidateId] | None) -> int:
+        rows = self.parked(source, len(self.parked_rows))
+        return len([row for row in rows if ids is None or row.id in ids])
+
+    def history(self, id_: CandidateId, source: SourceName | None) -> Sequence[History]:
+        return [HISTORY] if id_ == HISTORY.id and source in (None, SOURCE) else []
+
+
+class FakeFleet:
+    """A fleet of one live worker; nothing else is asked of it here."""
+
+    ledger_id = "7f3a"
+
+    def workers(self) -> Sequence[WorkerStatus]:
+        return [
+            WorkerStatus(WorkerId(2), "box", 77, "0.1.0", AT, AT, is_alive=True, claims_count=3)
+        ]
+
+    def join(self) -> Lease:
+        raise NotImplementedError
+
+    def beat(self) -> Lease:
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        raise NotImplementedError
+
+    def remember(self, probe: str, capabilities: Capabilities) -> None:
+        raise NotImplementedError
+
+    def recall(self, probe: str) -> Capabilities | None:
+        raise NotImplementedError
+
+
+PARKED = ParkedRow(SOURCE, CandidateId("t\x1b[2J9"), "too large", None, 3, AT)
+
+
+@dataclass
+class FakeApp:
+    """Implements what the commands ask of `archiver.app`, and of an archiver of its."""
+
+    summary: Summary = field(default_factory=Summary)
+    error: Exception | None = None  # raised when it is opened
+    offers: Sequence[tuple[SourceName, Offer]] = ()
+    events: Sequence[Event] = ()
+    records: FakeRecords = field(default_factory=lambda: FakeRecords((PARKED,)))
+    fleet: FakeFleet = field(default_factory=FakeFleet)
+    applied: list[str] = field(default_factory=list)
+    asked: list[object] = field(default_factory=list)
+
+    @contextmanager
+    def open_archiver(
+        self, settings: Settings, observer: Observer, clock: Clock
+    ) -> Iterator[FakeApp]:
+        del settings, clock
+        if self.error is not None:
+            raise self.error
+        for event in self.events:
+            observer(event)
+        yield self
+
+    def once(self, sources: Sequence[str] | None, limit: int | None, stop: Stop) -> Summary:
+        self.asked.append((sources, limit, stop.reason))
+        return self.summary
+
+    def preview(
+        self, sources: Sequence[str] | None, limit: int | None
+    ) -> Iterator[tuple[SourceName, Offer]]:
+        self.asked.append((sources, limit))
+        yield from self.offers
+
+    def migrate(self, settings: Settings, clock: Clock) -> list[str]:
+        del settings, clock
+        return self.applied
+
+    def needs(self, settings: Settings, source: str) -> list[str]:
+        del settings
+        return [f"create index if not exists {source}_archiver on tasks (id)"]
+
+    def apply_needs(self, settings: Settings, source: str, clock: Clock) -> None:
+        del settings, clock
+        self.asked.append(f"needs of {source}")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one run of the command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_command(arguments: str, environ: Mapping[str, str], app: FakeApp) -> Ended:
+    """Run `archiver …` in this process, with these settings and no others."""
+    backstage = Backstage(clock=ManualClock(AT), import_app=lambda: app)
+    others = {name: None for name in os.environ if _is_setting(name)}
+    with CliRunner().isolation(env={**others, **environ}) as (out, err, _both):
+        code = run(arguments.split(), backstage)
+        return Ended(code, out.getvalue().decode(), err.getvalue().decode())
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith(("ARCHIVE_", "SUPABASE_", "DATABASE_URL"))

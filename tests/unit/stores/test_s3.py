@@ -1,0 +1,603 @@
+"""What our S3 stores make of each answer, against a server that gives it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from archiver.errors import (
+    ArchiverError,
+    BucketMissing,
+    KeyTaken,
+    MetadataTooLarge,
+    ObjectDenied,
+    ObjectMissing,
+    StoreDenied,
+    StoreUnavailable,
+    UnusableName,
+)
+from archiver.model import ColdKey, ColdStat, Deleted, Digest, HotIdentity, HotLocation, Secret
+from archiver.stores.cold_s3 import S3ColdStore
+from archiver.stores.hot_s3 import S3HotStore
+from archiver.stores.providers import PROVIDERS
+from archiver.stores.s3 import S3Settings
+from tests.fakes.s3_worlds import ENFORCES_ALL, ENFORCES_CREATE, ENFORCES_NOTHING, settings_of
+from tests.fakes.scripted_http import Answer, ScriptedHttp, s3_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.model import Capabilities
+
+KEY = ColdKey("app/page.html")
+AT = HotLocation("hot-pages", "page.html")
+SOME = HotIdentity(1, etag='"e"')
+THERE = {"ETag": '"e"', "Last-Modified": "Sat, 21 Nov 2026 04:16:16 GMT"}
+FOUND = Answer(200, b"bytes", THERE)
+MADE = Answer(200, b"", {"ETag": '"e"'})
+LISTED = Answer(200, b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>")
+DELETED = Answer(200, b"<DeleteResult></DeleteResult>")
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedHttp]:
+    with ScriptedHttp(Answer(500)) as server:
+        yield server
+
+
+@pytest.fixture
+def cold(server: ScriptedHttp) -> Iterator[S3ColdStore]:
+    store = cold_store(server, ENFORCES_CREATE)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def hot(server: ScriptedHttp) -> Iterator[S3HotStore]:
+    store = S3HotStore(settings_of(server.url))
+    yield store
+    store.close()
+
+
+def cold_store(server: ScriptedHttp, capabilities: Capabilities) -> S3ColdStore:
+    settings = settings_of(server.url)
+    return S3ColdStore(settings, PROVIDERS["r2"], "cold-bucket", "app/", capabilities)
+
+
+def create(store: S3ColdStore, key: ColdKey = KEY) -> ColdStat:
+    return store.create(
+        key,
+        b"bytes",
+        metadata={"task_id": "7"},
+        content_type="text/html",
+        content_encoding="gzip",
+    )
+
+
+def read(store: S3HotStore) -> bytes:
+    with store.open(AT) as opened:
+        return opened.read()
+
+
+# --- what is sent -------------------------------------------------------------------------
+
+
+PUT_HEADERS = {
+    "accept": "*/*",
+    "cache-control": "no-transform",
+    "content-encoding": "gzip",
+    "content-length": "5",
+    "content-type": "text/html",
+    "if-none-match": "*",
+    "x-amz-content-sha256": hashlib.sha256(b"bytes").hexdigest(),
+    "x-amz-meta-task_id": "7",
+}
+VARYING = {"authorization", "host", "user-agent", "x-amz-date"}
+
+
+def sent_by_a_put(server: ScriptedHttp, capabilities: Capabilities) -> dict[str, str]:
+    server.script(MADE)
+    store = cold_store(server, capabilities)
+    create(store)
+    store.close()
+    (request,) = server.requests
+    assert (request.method, request.target) == ("PUT", "/cold-bucket/app/page.html")
+    assert request.body == b"bytes"
+    signed = request.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0]
+    assert "x-amz-content-sha256" in signed.split(";")
+    assert set(request.headers) >= VARYING
+    return {name: said for name, said in request.headers.items() if name not in VARYING}
+
+
+def test_a_put_carries_the_signed_digest_of_its_body_and_nothing_else(
+    server: ScriptedHttp,
+) -> None:
+    assert sent_by_a_put(server, ENFORCES_CREATE) == PUT_HEADERS
+
+
+def test_a_checksum_goes_along_where_the_store_is_known_to_return_it(
+    server: ScriptedHttp,
+) -> None:
+    digest = hashlib.sha256(b"bytes").digest()
+
+    sent = sent_by_a_put(server, ENFORCES_ALL)
+
+    assert sent == {**PUT_HEADERS, "x-amz-checksum-sha256": base64.b64encode(digest).decode()}
+
+
+def test_a_create_is_not_conditional_where_that_is_not_enforced(server: ScriptedHttp) -> None:
+    expected = {name: said for name, said in PUT_HEADERS.items() if name != "if-none-match"}
+
+    assert sent_by_a_put(server, ENFORCES_NOTHING) == expected
+
+
+LEAKS = {
+    "AWS_ACCESS_KEY_ID": "of-the-environment",
+    "AWS_BUCKET": "of-the-environment",
+    "AWS_CONDITIONAL_PUT": "disabled",
+    "AWS_CONFIG_FILE": "/nowhere",
+    "AWS_DEFAULT_REGION": "eu-west-9",
+    "AWS_ENDPOINT": "http://127.0.0.1:1",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
+    "AWS_PROFILE": "of-the-environment",
+    "AWS_PROXY_URL": "http://127.0.0.1:1",
+    "AWS_REGION": "eu-west-9",
+    "AWS_REQUEST_PAYER": "true",
+    "AWS_S3_EXPRESS": "true",
+    "AWS_SECRET_ACCESS_KEY": "of-the-environment",
+    "AWS_SESSION_TOKEN": "of-the-environment",
+    "AWS_SKIP_SIGNATURE": "true",
+    "AWS_TIMEOUT": "1ns",
+    "AWS_UNSIGNED_PAYLOAD": "true",
+    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+}
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_no_variable_of_the_environment_changes_a_put(
+    server: ScriptedHttp, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, LEAKS[name])
+
+    assert sent_by_a_put(server, ENFORCES_CREATE) == PUT_HEADERS
+    assert "/us-east-1/s3/" in server.requests[0].headers["authorization"]
+    assert "Credential=key-id/" in server.requests[0].headers["authorization"]
+
+
+def test_no_variable_of_the_environment_changes_the_second_question(
+    server: ScriptedHttp, cold: S3ColdStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in LEAKS.items():
+        monkeypatch.setenv(name, value)
+    server.script(Answer(404), s3_error(404, "NoSuchKey"))
+
+    assert cold.look(KEY) is None
+
+    headers = server.requests[1].headers
+    assert server.requests[1].target == "/cold-bucket/app/page.html"
+    assert "Credential=key-id/" in headers["authorization"]
+    assert "/us-east-1/s3/" in headers["authorization"]
+    assert "x-amz-security-token" not in headers
+
+
+def test_without_an_endpoint_it_is_the_one_of_aws_in_that_region() -> None:
+    def endpoint(region: str) -> str:
+        settings = S3Settings(
+            endpoint=None, region=region, access_key_id="k", secret_access_key=Secret("s")
+        )
+        return settings.endpoint_url
+
+    assert endpoint("eu-west-1") == "https://s3.eu-west-1.amazonaws.com"
+    assert endpoint("cn-north-1") == "https://s3.cn-north-1.amazonaws.com.cn"
+
+
+def test_a_secret_is_in_no_repr_and_no_error(server: ScriptedHttp, cold: S3ColdStore) -> None:
+    server.script(s3_error(403, "SignatureDoesNotMatch"))
+
+    with pytest.raises(StoreDenied) as caught:
+        create(cold)
+
+    assert "secret-key" not in repr(settings_of(server.url))
+    assert "secret-key" not in f"{caught.value!r} {caught.value} {caught.value.__cause__}"
+
+
+def test_boto3_is_not_even_imported_while_all_goes_well(server: ScriptedHttp) -> None:
+    server.script(FOUND)
+    script = f"""if True:
+        import sys
+        from archiver.model import *
+        from archiver.stores.cold_s3 import S3ColdStore
+        from archiver.stores.hot_s3 import S3HotStore
+        from archiver.stores.probe import probe_cold, probe_name
+        from archiver.stores.providers import PROVIDERS
+        from archiver.stores.s3 import S3Settings
+
+        settings = S3Settings(
+            endpoint={server.url!r}, region="us-east-1", access_key_id="k",
+            secret_access_key=Secret("s"), allow_http=True,
+        )
+        probe_name(settings, PROVIDERS["r2"], "cold-bucket")
+        hot, at = S3HotStore(settings), HotLocation("hot-pages", "page")
+        cold = S3ColdStore(
+            settings, PROVIDERS["r2"], "cold-bucket", "", Capabilities(True, True, False)
+        )
+        with hot.open(at) as opened:
+            assert opened.read() == b"bytes"
+        assert hot.identify([at])[at] == opened.identity
+        cold.create(
+            ColdKey("k"), b"bytes", metadata={{}}, content_type=None, content_encoding=None
+        )
+        assert cold.stat_many([ColdKey("k")])[ColdKey("k")].size_bytes == 5
+        assert cold.look(ColdKey("k")).stat.size_bytes == 5
+        assert cold.readback(ColdKey("k")) == Digest.of(b"bytes")
+        hot.close()
+        cold.close()
+        assert not {{"boto3", "botocore"}} & set(sys.modules), "boto3 was imported"
+    """
+
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+
+    assert ended.stderr == b""
+    assert [request.method for request in server.requests] == [
+        *["GET", "HEAD", "PUT", "HEAD", "HEAD", "GET"]
+    ]
+
+
+# --- what an answer means -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answers", "error", "told"),
+    [
+        ([s3_error(404, "NoSuchKey")], ObjectMissing, "NoSuchKey"),
+        ([s3_error(404, "NoSuchBucket")], BucketMissing, "hot-pages"),
+        ([s3_error(403, "AccessDenied")], ObjectDenied, "AccessDenied"),
+        ([s3_error(403, "InvalidAccessKeyId")], StoreDenied, "InvalidAccessKeyId"),
+        ([s3_error(403, "SignatureDoesNotMatch")], StoreDenied, "SignatureDoesNotMatch"),
+        ([s3_error(400, "ExpiredToken")], StoreDenied, "ExpiredToken"),
+        ([s3_error(403, "RequestTimeTooSkewed")], StoreDenied, "RequestTimeTooSkewed"),
+        ([s3_error(401, "Unauthorized")], StoreDenied, "Unauthorized"),
+        ([s3_error(400, "KeyTooLongError")], UnusableName, "KeyTooLongError"),
+        ([s3_error(400, "RequestRateLimitExceeded")], StoreUnavailable, "RequestRateLimit"),
+        ([s3_error(429, "TooManyRequests")], StoreUnavailable, "TooManyRequests"),
+        ([s3_error(503, "SlowDown")], StoreUnavailable, "SlowDown"),
+        ([s3_error(500, "InternalError")], StoreUnavailable, "InternalError"),
+        ([s3_error(418, "SomethingNew")], StoreUnavailable, "SomethingNew"),
+        ([s3_error(404, "SomethingNew")], StoreUnavailable, "SomethingNew"),
+        ([s3_error(403, "SomethingNew")], StoreUnavailable, "SomethingNew"),
+        # Without a code the answer is asked for again, and then the bucket.
+        ([Answer(404), s3_error(404, "NoSuchKey")], ObjectMissing, "NoSuchKey"),
+        ([Answer(404), s3_error(404, "NoSuchBucket")], BucketMissing, "hot-pages"),
+        ([Answer(404), s3_error(403, "AccessDenied")], ObjectDenied, "AccessDenied"),
+        ([Answer(404), Answer(404), LISTED], ObjectMissing, "NoSuchKey"),
+        ([Answer(404), Answer(404), s3_error(404, "NoSuchBucket")], BucketMissing, "hot-"),
+        ([Answer(404)], StoreUnavailable, "http 404"),
+        ([Answer(404), FOUND], StoreUnavailable, "contradicts itself"),
+        ([Answer(403)], ObjectDenied, "http 403"),
+        ([Answer(403), s3_error(403, "InvalidAccessKeyId")], StoreDenied, "InvalidAccess"),
+        ([Answer(502, b"<html>a proxy</html>")], StoreUnavailable, "http 502"),
+        ([Answer(502), FOUND], StoreUnavailable, "http 502"),
+        ([Answer(404, b"<html>not found</html>")], StoreUnavailable, "http 404"),
+        ([Answer(200, b"bytes", THERE, cut_at=2)], StoreUnavailable, "cut"),
+        ([Answer(200, b"bytes", {})], StoreUnavailable, "no etag"),
+    ],
+)
+def test_an_answer_to_a_read_means(
+    server: ScriptedHttp,
+    hot: S3HotStore,
+    answers: list[Answer],
+    error: type[ArchiverError],
+    told: str,
+) -> None:
+    server.script(*answers)
+
+    with pytest.raises(error, match=told) as caught:
+        read(hot)
+
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    ("answers", "error", "told"),
+    [
+        ([s3_error(412, "PreconditionFailed")], KeyTaken, "app/page.html"),
+        ([Answer(412), LISTED], KeyTaken, "app/page.html"),
+        ([s3_error(409, "ConditionalRequestConflict")], StoreUnavailable, "Conflict"),
+        ([s3_error(409, "OperationAborted")], StoreUnavailable, "OperationAborted"),
+        ([Answer(304)], StoreUnavailable, "http 304"),
+        ([s3_error(404, "NoSuchKey")], StoreUnavailable, "NoSuchKey"),
+        ([s3_error(404, "NoSuchBucket")], BucketMissing, "cold-bucket"),
+        ([Answer(404), s3_error(404, "NoSuchBucket")], BucketMissing, "cold-bucket"),
+        ([Answer(404), LISTED], StoreUnavailable, "http 404"),
+        ([s3_error(403, "AccessDenied")], ObjectDenied, "AccessDenied"),
+        ([Answer(500), s3_error(403, "AccessDenied")], StoreUnavailable, "http 500"),
+        ([s3_error(403, "InvalidAccessKeyId")], StoreDenied, "InvalidAccessKeyId"),
+        ([s3_error(400, "XAmzContentSHA256Mismatch")], StoreUnavailable, "SHA256Mismatch"),
+        ([s3_error(400, "MetadataTooLarge")], MetadataTooLarge, "said so"),
+        ([s3_error(400, "RequestRateLimitExceeded")], StoreUnavailable, "RequestRateLimit"),
+        ([s3_error(501, "NotImplemented")], StoreUnavailable, "NotImplemented"),
+        ([s3_error(200, "InternalError")], StoreUnavailable, "ETag"),
+        ([Answer(200)], StoreUnavailable, "ETag"),
+    ],
+)
+def test_an_answer_to_a_create_means(
+    server: ScriptedHttp,
+    cold: S3ColdStore,
+    answers: list[Answer],
+    error: type[ArchiverError],
+    told: str,
+) -> None:
+    server.script(*answers)
+
+    with pytest.raises(error, match=told) as caught:
+        create(cold)
+
+    assert type(caught.value) is error
+    assert [it.method for it in server.requests].count("PUT") == 1  # nothing is repeated
+
+
+def test_silence_is_a_timeout_and_is_not_asked_again(server: ScriptedHttp) -> None:
+    settings = S3Settings(
+        endpoint=server.url,
+        region="us-east-1",
+        access_key_id="k",
+        secret_access_key=Secret("s"),
+        allow_http=True,
+        timeout_seconds=0.2,
+    )
+    store = S3HotStore(settings)
+    server.script(Answer(never_comes=True))
+
+    with pytest.raises(StoreUnavailable, match="code=timeout"):
+        read(store)
+
+    assert len(server.requests) == 1
+    store.close()
+
+
+def test_a_server_that_is_not_there_is_a_connection_error() -> None:
+    store = S3HotStore(settings_of("http://127.0.0.1:1"))
+
+    with pytest.raises(StoreUnavailable, match="code=connection"):
+        read(store)
+    with pytest.raises(StoreUnavailable, match="code=connection"):
+        store.probe("hot-pages")
+    store.close()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_pause_a_store_asks_for_is_in_the_error(
+    server: ScriptedHttp, cold: S3ColdStore, status: int
+) -> None:
+    for ask in (lambda: create(cold), lambda: cold.read(KEY), lambda: cold.stat_many([KEY])):
+        for answer in (s3_error(status, "SlowDown"), Answer(status)):
+            server.script(answer, s3_error(status, "SlowDown", {"Retry-After": "17"}))
+
+            with pytest.raises(StoreUnavailable) as caught:
+                ask()
+
+            assert caught.value.retry_after_seconds == 17
+
+
+def test_words_in_a_key_are_not_the_answer(server: ScriptedHttp, hot: S3HotStore) -> None:
+    words = (
+        "Error performing GET x in 1s - Server returned non-2xx status code: 404 Not Found: "
+    )
+    at = HotLocation("hot-pages", f"{words}<Code>NoSuchKey</Code>")
+    server.script(s3_error(403, "InvalidAccessKeyId"))
+
+    with pytest.raises(StoreDenied), hot.open(at):
+        pass
+
+
+# --- absence is proven --------------------------------------------------------------------
+
+
+def test_when_nothing_is_found_the_bucket_is_asked_for(
+    server: ScriptedHttp, cold: S3ColdStore, hot: S3HotStore
+) -> None:
+    server.script(Answer(404), Answer(404), s3_error(404, "NoSuchBucket"))
+    with pytest.raises(BucketMissing):
+        cold.stat_many([KEY, ColdKey("app/other")])
+
+    server.script(Answer(404), s3_error(404, "NoSuchBucket"))
+    with pytest.raises(BucketMissing):
+        hot.identify([AT])
+
+    server.script(Answer(404), Answer(404), s3_error(404, "NoSuchKey"))
+    assert cold.stat_many([KEY, ColdKey("app/other")]) == {KEY: None, "app/other": None}
+    assert len(server.requests) == 3
+
+
+def test_one_that_is_found_proves_the_bucket_for_the_others(
+    server: ScriptedHttp, cold: S3ColdStore
+) -> None:
+    server.script(Answer(404), FOUND)
+
+    seen = cold.stat_many([KEY, ColdKey("app/other")])
+
+    assert sorted(stat is None for stat in seen.values()) == [False, True]
+    assert len(server.requests) == 2
+
+
+def test_a_listing_that_fails_midway_proves_no_absence(
+    server: ScriptedHttp, cold: S3ColdStore
+) -> None:
+    """It may look like an empty one: 200, and an error for a body."""
+    keys = [ColdKey(f"app/{n}") for n in range(20)]
+    server.script(s3_error(200, "InternalError"), FOUND)
+
+    seen = cold.stat_many(keys)
+
+    assert [key for key in keys if seen[key] is None] == []
+    assert [it.method for it in server.requests] == ["GET", *["HEAD"] * 20]
+
+
+def test_keys_that_may_not_list_are_looked_at_one_by_one(
+    server: ScriptedHttp, cold: S3ColdStore
+) -> None:
+    server.script(s3_error(403, "AccessDenied"), FOUND)
+
+    seen = cold.stat_many([ColdKey(f"app/{n}") for n in range(20)])
+
+    assert None not in seen.values()
+
+
+# --- deletes ------------------------------------------------------------------------------
+
+
+def test_a_partly_refused_delete_is_repeated_singly_and_answered_each(
+    server: ScriptedHttp, hot: S3HotStore
+) -> None:
+    one, two = HotLocation("hot-pages", "one"), HotLocation("hot-pages", "two")
+    partly = (
+        b"<DeleteResult><Deleted><Key>one</Key></Deleted><Error><Key>two</Key>"
+        b"<Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
+    )
+    server.script(Answer(200, partly), Answer(204), s3_error(403, "AccessDenied"))
+
+    answers = hot.delete([(one, SOME), (two, SOME)])
+
+    assert sorted(answers.values(), key=str) == [Deleted.DELETED, Deleted.DENIED]
+    assert [it.method for it in server.requests] == ["POST", "DELETE", "DELETE"]
+
+
+@pytest.mark.parametrize("code", ["NotImplemented", "MissingContentMD5", "AccessDenied"])
+def test_a_store_without_bulk_deletes_is_asked_singly(
+    server: ScriptedHttp, hot: S3HotStore, code: str
+) -> None:
+    status = {"NotImplemented": 501, "MissingContentMD5": 400, "AccessDenied": 403}[code]
+    server.script(s3_error(status, code), Answer(204))
+
+    assert hot.delete([(AT, SOME)]) == {AT: Deleted.DELETED}
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ([s3_error(404, "NoSuchBucket")], BucketMissing),
+        ([s3_error(403, "InvalidAccessKeyId")], StoreDenied),
+        ([s3_error(503, "SlowDown")], StoreUnavailable),
+        ([s3_error(200, "InternalError")], StoreUnavailable),
+        ([Answer(200, b"not XML")], StoreUnavailable),
+        ([Answer(200, b"")], StoreUnavailable),
+        ([s3_error(501, "NotImplemented"), s3_error(404, "NoSuchBucket")], BucketMissing),
+        ([s3_error(501, "NotImplemented"), s3_error(503, "SlowDown")], StoreUnavailable),
+        ([s3_error(501, "NotImplemented"), s3_error(403, "InvalidAccessKeyId")], StoreDenied),
+    ],
+)
+def test_a_failed_delete_is_never_taken_for_done(
+    server: ScriptedHttp, hot: S3HotStore, answers: list[Answer], error: type[ArchiverError]
+) -> None:
+    server.script(*answers)
+
+    with pytest.raises(error):
+        hot.delete([(AT, SOME)])
+
+
+def test_only_the_given_bucket_is_touched(server: ScriptedHttp) -> None:
+    store = S3HotStore(settings_of(server.url), bucket="hot-pages")
+    elsewhere = HotLocation("another", "page")
+    server.script(DELETED)
+
+    with pytest.raises(ObjectDenied), store.open(elsewhere):
+        pass
+    with pytest.raises(ObjectDenied):
+        store.identify([elsewhere])
+    with pytest.raises(ObjectDenied):
+        store.delete([(AT, SOME), (elsewhere, SOME)])
+
+    assert server.requests == []
+    store.close()
+
+
+# --- names --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", "/", "/a", "a/", "a//b", ".", "..", "a/./b", "a/../b"),
+        *("a\nb", "a\tb", "a\0b", "\x7f", "\ud800", "é" * 513),
+    ],
+)
+def test_a_key_the_client_would_change_is_refused(
+    server: ScriptedHttp, cold: S3ColdStore, hot: S3HotStore, key: str
+) -> None:
+    server.script(FOUND)
+    cold_key, at = ColdKey(key), HotLocation("hot-pages", key)
+
+    for ask in (
+        lambda: create(cold, cold_key),
+        lambda: cold.stat_many([cold_key]),
+        lambda: cold.look(cold_key),
+        lambda: cold.read(cold_key),
+        lambda: cold.readback(cold_key),
+        lambda: cold.held_digest(cold_key),
+        lambda: hot.identify([at]),
+        lambda: hot.delete([(at, SOME)]),
+        lambda: hot.open(at).__enter__(),
+    ):
+        with pytest.raises(UnusableName):
+            ask()
+
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("bucket", ["", "a/b", "../x", "a..b", "a?b", "x" * 256, "ä-bucket"])
+def test_a_bucket_that_is_no_name_is_refused(
+    server: ScriptedHttp, hot: S3HotStore, bucket: str
+) -> None:
+    with pytest.raises(UnusableName), hot.open(HotLocation(bucket, "page")):
+        pass
+    with pytest.raises(BucketMissing):
+        hot.probe(bucket)
+
+    assert server.requests == []
+
+
+# --- bytes --------------------------------------------------------------------------------
+
+
+def test_a_cut_body_is_never_a_digest(server: ScriptedHttp, cold: S3ColdStore) -> None:
+    server.script(Answer(200, b"x" * 5_000_000, THERE, cut_at=3_000_000))
+
+    with pytest.raises(StoreUnavailable, match="code=cut"):
+        cold.readback(KEY)
+    with pytest.raises(StoreUnavailable, match="code=cut"):
+        cold.read(KEY)
+
+
+@pytest.mark.parametrize(
+    ("checksum", "is_told"),
+    [
+        ("J3VSC20hOmxGEmj/CuTNiznmoZgtvLdmn5WhgXpjTm0=", True),
+        ("J3VSC20hOmxGEmj/CuTNiznmoZgtvLdmn5WhgXpjTm0=-3", False),
+        ("not base64", False),
+        ("AAAA", False),
+        (None, False),
+    ],
+)
+def test_a_held_digest_is_that_of_the_whole_object_or_none(
+    server: ScriptedHttp, cold: S3ColdStore, checksum: str | None, *, is_told: bool
+) -> None:
+    said = {} if checksum is None else {"x-amz-checksum-sha256": checksum}
+    server.script(Answer(200, b"bytes", {**THERE, **said}))
+
+    seen = cold.held_digest(KEY)
+
+    assert isinstance(seen, Digest) is is_told
+    assert server.requests[0].headers["x-amz-checksum-mode"] == "ENABLED"
+
+
+def test_an_absent_object_holds_no_digest(server: ScriptedHttp, cold: S3ColdStore) -> None:
+    server.script(Answer(404), s3_error(404, "NoSuchKey"))
+
+    with pytest.raises(ObjectMissing):
+        cold.held_digest(KEY)

@@ -1,0 +1,56 @@
+"""The contracts of hot and cold stores, on moto."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+from archiver.model import Deleted
+from tests.contract.cold_store_contract import ColdStoreContract
+from tests.contract.hot_store_contract import AWKWARD_PATHS, HotStoreContract
+from tests.fakes.s3_worlds import (
+    ENFORCES_CREATE,
+    ENFORCES_NOTHING,
+    S3ColdWorld,
+    S3HotWorld,
+    cold_world,
+    hot_world,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class TestHot(HotStoreContract):
+    absent_answer = Deleted.DELETED
+    # A key with a control character is refused: test_s3.py.
+    awkward_paths: ClassVar = tuple(path for path in AWKWARD_PATHS if path.isprintable())
+
+    @pytest.fixture
+    def world(self, moto_url: str) -> Iterator[S3HotWorld]:
+        world = hot_world(settings_of(moto_url), self.bucket)
+        yield world
+        world.store.close()
+        world.client.close()
+
+
+class TestColdThatEnforces(ColdStoreContract):
+    @pytest.fixture
+    def world(self, moto_url: str) -> Iterator[S3ColdWorld]:
+        world = cold_world(settings_of(moto_url), ENFORCES_CREATE)
+        yield world
+        world.store.close()
+        world.client.close()
+
+
+class TestColdThatDoesNot(ColdStoreContract):
+    many_count = 120
+
+    @pytest.fixture
+    def world(self, moto_url: str) -> Iterator[S3ColdWorld]:
+        world = cold_world(settings_of(moto_url), ENFORCES_NOTHING)
+        yield world
+        world.store.close()
+        world.client.close()
