@@ -284,6 +284,10 @@ def _migrate_url(settings: Settings) -> Secret:
 def _load_source(name: str, settings: Settings) -> SqlSource:
     is_path = name.endswith(".sql")
     file = read_source_file(Path(name)) if is_path else shipped_source_file(name)
+    if file.overrides:  # ignored, an object could move earlier than its author allows
+        keys = ", ".join(sorted(file.overrides))
+        problem = f"{name}: this version knows the settings of all sources alone, not {keys}"
+        raise SettingsError(problems=(problem,))
     retention_age = timedelta(seconds=settings.retention_age_seconds)
     return SqlSource(file, SourceParameters(settings.retention_jobs, retention_age))
 

@@ -249,6 +249,7 @@ class ArchiveSource(Protocol):
     def housekeeping(self, tx: Transaction, *, everything: bool) -> Mapping[str, int]:
         """After and before a sweep; counts by name, for the log (``jobs_marked``).
 
+        Bounded in time: it is called again, in a new transaction, until all counts are zero.
         `everything` asks for all rows, not only those touched since the last time.
         """
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 pytest_plugins = [
     "tests.harness.hover",
+    "tests.harness.moto",
     "tests.harness.pages",
     "tests.harness.pgbouncer",
     "tests.harness.postgres",
+    "tests.harness.scene",
     "tests.harness.versitygw",
+    "tests.harness.world",
 ]

@@ -1,0 +1,1 @@
+"""Postgres as the ledger. Knows SQL and psycopg; no store, no source's rows."""

@@ -1,0 +1,108 @@
+"""What an operator asks the ledger."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from archiver.ledger import rows
+from archiver.ledger.database import fetch
+from archiver.ledger.queries import load
+from archiver.model import (
+    CandidateId,
+    ClaimState,
+    History,
+    Outcome,
+    ParkedRow,
+    SourceCounts,
+    SourceName,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from archiver.ledger.database import Database, Row
+
+_SQL = load("records.sql")
+
+
+class PostgresRecords:
+    """Reads of the whole ledger, and `retry`. Thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def counts(self) -> Sequence[SourceCounts]:
+        with self._database.transaction("counts") as tx:
+            found = fetch(tx, _SQL["count_by_source"], {})
+        return [
+            SourceCounts(**{**row, "last_archived_at": _utc(row["last_archived_at"])})
+            for row in found
+        ]
+
+    def parked(self, source: SourceName | None, limit: int) -> Sequence[ParkedRow]:
+        parameters = {"source": source, "limit": limit}
+        with self._database.transaction("parked") as tx:
+            found = fetch(tx, _SQL["list_parked"], parameters)
+        return [
+            ParkedRow(
+                source=SourceName(row["source"]),
+                id=CandidateId(row["id"]),
+                reason=row["reason"],
+                location=rows.location_from(row),
+                attempts_count=row["attempts_count"],
+                parked_at=row["parked_at"].astimezone(UTC),
+                is_release=row["is_release"],
+            )
+            for row in found
+        ]
+
+    def retry(self, source: SourceName | None, ids: Collection[CandidateId] | None) -> int:
+        parameters = {"source": source, "ids": None if ids is None else list(ids)}
+        with self._database.transaction("retry") as tx:
+            forgotten = tx.execute(_SQL["forget_parked"], parameters)
+            revived = tx.execute(_SQL["revive_parked_releases"], parameters)
+        return forgotten.rowcount + revived.rowcount
+
+    def history(self, id_: CandidateId, source: SourceName | None) -> Sequence[History]:
+        parameters = {"id": id_, "source": source}
+        with self._database.transaction("history") as tx:
+            claims = {row["source"]: row for row in fetch(tx, _SQL["find_claims"], parameters)}
+            receipts = fetch(tx, _SQL["find_receipts"], parameters)
+        sources = sorted(claims.keys() | {row["source"] for row in receipts})
+        return [
+            _history(
+                SourceName(name),
+                id_,
+                claims.get(name),
+                [row for row in receipts if row["source"] == name],
+            )
+            for name in sources
+        ]
+
+
+def _history(
+    source: SourceName, id_: CandidateId, claim: Row | None, receipts: Sequence[Row]
+) -> History:
+    return History(
+        source=source,
+        id=id_,
+        claim_state=ClaimState(claim["state"]) if claim else None,
+        claim_reason=claim["reason"] if claim else None,
+        claim_location=rows.location_from(claim) if claim else None,
+        attempts_count=claim["attempts_count"] if claim else 0,
+        next_attempt_at=_utc(claim["next_attempt_at"]) if claim else None,
+        receipts=tuple(
+            (
+                rows.recorded_from(row),
+                Outcome(row["outcome"]) if row["outcome"] else None,
+                _utc(row["ended_at"]),
+            )
+            for row in receipts
+        ),
+    )
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)

@@ -1,0 +1,183 @@
+"""Runs the sections of a source file in a transaction of the caller's.
+
+What Postgres says of a lock, a deadlock or a single row passes through: the ledger, whose
+transaction it is, has an answer for each. "This SQL cannot run here" is `SourceRefused`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import errors as postgres_errors
+from psycopg.rows import dict_row
+
+from archiver.errors import SourceRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from archiver.model import HotLocation, Position, Receipt
+    from archiver.sources.sql_file import SqlFile
+    from archiver.sources.sql_text import Statement
+
+    Tx = psycopg.Connection[Any]
+
+Row = dict[str, object]
+Values = dict[str, object]
+
+_RECEIPT = """\
+receipt (
+    id, hot_bucket, hot_path, digest, content_digest,
+    provider, cold_bucket, cold_key, size_bytes, archived_at
+) as (
+    select sent.*, now()
+    from unnest(
+        %(receipt_ids)s::text[], %(receipt_hot_buckets)s::text[],
+        %(receipt_hot_paths)s::text[], %(receipt_digests)s::text[],
+        %(receipt_content_digests)s::text[], %(receipt_providers)s::text[],
+        %(receipt_cold_buckets)s::text[], %(receipt_cold_keys)s::text[],
+        %(receipt_sizes_bytes)s::bigint[]
+    ) as sent
+)"""
+_LOCATION = """\
+location (hot_bucket, hot_path) as (
+    select * from unnest(%(location_buckets)s::text[], %(location_paths)s::text[]) as asked
+)"""
+_PLANNABLE = {"select", "with", "insert", "update", "delete", "merge", "values"}
+RELATIONS = {"archived": _RECEIPT, "restored": _RECEIPT, "points_at": _LOCATION}
+
+
+class Sections:
+    """The sections of one file, ready to run with the parameters of this process."""
+
+    def __init__(self, file: SqlFile, parameters: Mapping[str, object]) -> None:
+        self.file = file
+        self._parameters = parameters
+
+    def __contains__(self, section: str) -> bool:
+        return section in self.file.sections
+
+    def statements(self, section: str) -> tuple[Statement, ...]:
+        """None for a section the file does not have."""
+        found = self.file.sections.get(section)
+        return found.statements if found else ()
+
+    def rows(self, tx: Tx, section: str, values: Values) -> list[Row]:
+        """Run a section of one statement; all rows of its answer."""
+        (statement,) = self.statements(section)
+        with self._executed(tx, section, statement, values) as cursor:
+            return cursor.fetchall()
+
+    def run(self, tx: Tx, section: str, values: Values) -> list[Row]:
+        """Run all statements of a section in turn; the first row of each answer."""
+        found = []
+        for statement in self.statements(section):
+            with self._executed(tx, section, statement, values) as cursor:
+                row = cursor.fetchone() if cursor.description else None
+                found += [row] if row else []
+        return found
+
+    def columns(self, tx: Tx, section: str, values: Values) -> list[tuple[str, int]]:
+        """Run a section of one statement; name and type of the columns of its answer."""
+        (statement,) = self.statements(section)
+        with self._executed(tx, section, statement, values) as cursor:
+            return [(column.name, column.type_code) for column in cursor.description or ()]
+
+    def can_be_planned(self, section: str, statement: Statement) -> bool:
+        """Can `plan` be asked about it? `set`, `lock`, and whatever `needs` does, cannot."""
+        return section != "needs" and statement.significant[0].word in _PLANNABLE
+
+    def plan(self, tx: Tx, section: str, statement: Statement) -> None:
+        """Let Postgres plan a statement, which proves its names and our right to run it."""
+        values = page_values(1, None) | receipt_values(()) | location_values(())
+        values |= {"everything": False}
+        with self._executed(tx, section, statement, values, explain="explain"):
+            pass
+
+    def refused(self, section: str, problem: str, fix: str = "") -> SourceRefused:
+        """An error that says which section of which file."""
+        where = f"{self.file.file_name}: section {section}"
+        return SourceRefused(source=self.file.name, problem=f"{where}: {problem}", fix=fix)
+
+    @contextmanager
+    def _executed(
+        self, tx: Tx, section: str, statement: Statement, values: Values, *, explain: str = ""
+    ) -> Iterator[psycopg.Cursor[Row]]:
+        text = statement.for_psycopg(RELATIONS.get(section, ""), explain=explain)
+        with self._translated(section), tx.cursor(row_factory=dict_row) as cursor:
+            # Not prepared: a plan for any limit and any number of receipts is a bad plan,
+            # and a pooler between us and Postgres may not know prepared statements.
+            cursor.execute(text, {**self._parameters, **values}, prepare=False)
+            yield cursor
+
+    @contextmanager
+    def _translated(self, section: str) -> Iterator[None]:
+        """The one place where an error of Postgres becomes ours."""
+        try:
+            yield
+        except postgres_errors.ProgrammingError as exc:
+            problem = exc.diag.message_primary or str(exc)
+            if exc.diag.context or "archiver." in problem:
+                raise  # by a trigger: that row's affair; of the ledger's tables: the ledger's
+            raise self.refused(section, problem, self._fix(exc)) from exc
+        except postgres_errors.DataError as exc:
+            if section != "candidates":
+                raise  # of one row; the ledger finds out which
+            raise self.refused(section, f"a value cannot be read: {exc}") from exc
+
+    def _fix(self, exc: postgres_errors.ProgrammingError) -> str:
+        match exc:
+            case postgres_errors.InsufficientPrivilege():
+                return "Grant this role what it lacks, as the owner of the table."
+            case postgres_errors.UndefinedColumn() | postgres_errors.UndefinedTable():
+                command = f"`archiver migrate --source {self.file.name}`"
+                return f"Run {command}." if "needs" in self else "Correct the file."
+            case _:
+                return "Correct the file."
+
+
+def page_values(limit: int, after: Position | None) -> Values:
+    """The parameters of `candidates`."""
+    return {
+        "limit": limit,
+        # The beginning is text: Postgres reads it as the type it is compared with, and
+        # Python has no datetime that is before all others.
+        "after_due_at": after.due_at if after else "-infinity",
+        "after_id": after.id if after else "",
+    }
+
+
+def receipt_values(receipts: Sequence[Receipt]) -> Values:
+    """The columns of the relation `receipt`, but for the time."""
+    return {
+        "receipt_ids": [receipt.id for receipt in receipts],
+        "receipt_hot_buckets": [receipt.location.bucket for receipt in receipts],
+        "receipt_hot_paths": [receipt.location.path for receipt in receipts],
+        "receipt_digests": [str(receipt.digest) for receipt in receipts],
+        "receipt_content_digests": [
+            str(receipt.content_digest) if receipt.content_digest else None
+            for receipt in receipts
+        ],
+        "receipt_providers": [receipt.cold.provider for receipt in receipts],
+        "receipt_cold_buckets": [receipt.cold.bucket for receipt in receipts],
+        "receipt_cold_keys": [receipt.cold.key for receipt in receipts],
+        "receipt_sizes_bytes": [receipt.size_bytes for receipt in receipts],
+    }
+
+
+def location_values(locations: Sequence[HotLocation]) -> Values:
+    """The columns of the relation `location`."""
+    return {
+        "location_buckets": [location.bucket for location in locations],
+        "location_paths": [location.path for location in locations],
+    }
+
+
+@contextmanager
+def rolled_back(tx: Tx) -> Iterator[None]:
+    """Whatever is done in here never was; the transaction around it goes on."""
+    with tx.transaction() as savepoint:
+        yield
+        raise psycopg.Rollback(savepoint)

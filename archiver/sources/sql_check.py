@@ -1,0 +1,202 @@
+"""May this file be trusted with this database? Asked at start, in what is rolled back.
+
+Three questions: does every section run here, does row-level security hide rows from us,
+and does `archived` really look at the path and the digest that were moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from psycopg import errors as postgres_errors
+
+from archiver.model import (
+    Candidate,
+    ColdLocation,
+    Digest,
+    Evidence,
+    FencingToken,
+    HotLocation,
+    Receipt,
+    WorkerId,
+)
+from archiver.sources.offers import REQUIRED_COLUMNS, template_columns
+from archiver.sources.row_security import check_row_security
+from archiver.sources.sections import (
+    location_values,
+    page_values,
+    receipt_values,
+    rolled_back,
+)
+from archiver.sources.sql_names import indexes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import psycopg
+
+    from archiver.sources.sections import Sections, Tx, Values
+    from archiver.sources.sql_source import SqlSource
+
+_TEXT_TYPES = {"text", "varchar"}
+_RETURNED: dict[str, tuple[Values, tuple[str, ...]]] = {
+    "candidates": (page_values(0, None), REQUIRED_COLUMNS),
+    "archived": (receipt_values(()), ("id",)),
+    "restored": (receipt_values(()), ("id",)),
+    "points_at": (location_values(()), ("hot_bucket", "hot_path")),
+}
+
+_INDEX_IS_VALID = """
+    select indisvalid from pg_catalog.pg_index where indexrelid = to_regclass(%s)
+"""
+_PROOF_TRIES = 5
+_PROOF_ROWS = 50  # so that some bad rows at the front do not prevent it
+_OF_THE_ROW = (
+    postgres_errors.LockNotAvailable,
+    postgres_errors.IntegrityError,
+    postgres_errors.DataError,
+    postgres_errors.InternalError,
+    postgres_errors.ProgrammingError,  # by a trigger: the file's own are SourceRefused
+)
+
+
+def check_sections(sections: Sections, tx: Tx) -> Sequence[str]:
+    """Plan every section, look at what it returns, its indexes, and row-level security.
+
+    Raises:
+        SourceRefused: With the section, what is wrong, and what mends it.
+    """
+    for section in sections.file.sections.values():
+        for statement in section.statements:
+            if sections.can_be_planned(section.name, statement):
+                with rolled_back(tx):
+                    sections.plan(tx, section.name, statement)
+    for name in _RETURNED:
+        if name in sections:
+            _check_columns(sections, tx, name)
+    check_row_security(sections, tx)
+    return _index_warnings(sections, tx)
+
+
+def _check_columns(sections: Sections, tx: Tx, section: str) -> None:
+    values, needed = _RETURNED[section]
+    with rolled_back(tx):
+        returned = sections.columns(tx, section, values)
+    names = [name for name, _ in returned]
+    if section == "candidates":
+        needed = (*needed, *template_columns(sections.file))
+        types = {name: _type_name(tx, type_code) for name, type_code in returned}
+        if types.get("id", "text") not in _TEXT_TYPES:
+            raise sections.refused(section, f"id is {types['id']}", "Write `id::text as id`.")
+        if types.get("due_at", "timestamptz") != "timestamptz":
+            problem = f"due_at is {types['due_at']}, not timestamptz"
+            raise sections.refused(section, problem, "Say in which time zone it is.")
+    if missing := sorted(set(needed) - set(names)):
+        raise sections.refused(section, f"it does not return {', '.join(missing)}")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise sections.refused(section, f"it returns {', '.join(repeated)} twice")
+
+
+def _type_name(tx: Tx, type_code: int) -> str:
+    known = tx.adapters.types.get(type_code)
+    return known.name if known else "of an unknown type"
+
+
+def _index_warnings(sections: Sections, tx: Tx) -> list[str]:
+    warnings = []
+    for statement in sections.statements("needs"):
+        for index in indexes(statement):
+            found = tx.execute(_INDEX_IS_VALID, [index]).fetchone()
+            command = f"`archiver migrate --source {sections.file.name}`"
+            if found is None:
+                warnings.append(f"index {index} is missing, claims will be slow: {command}")
+            elif not found[0]:
+                warnings.append(f"index {index} is not valid: drop it, then {command}")
+    return warnings
+
+
+def prove(source: SqlSource, tx: Tx) -> Sequence[str]:
+    """Offer `archived` wrong receipts and a right one for a real candidate, rolled back.
+
+    No candidate, no proof: a later start has one. A row that is held, or that a trigger or
+    a constraint of the application's protects, proves nothing: the next one is tried.
+
+    Raises:
+        SourceRefused: It takes what it must not, or not what it must.
+    """
+    try:
+        with rolled_back(tx):
+            tx.execute("set local lock_timeout = '500ms'")
+            source.prepare(tx)
+            return _prove_on_some_row(source, tx)
+    except postgres_errors.LockNotAvailable as exc:
+        return [_not_proven(exc)]
+
+
+def _prove_on_some_row(source: SqlSource, tx: Tx) -> Sequence[str]:
+    raised: psycopg.Error | None = None
+    for candidate in _candidates(source, tx)[:_PROOF_TRIES]:
+        try:
+            with rolled_back(tx):
+                if _prove_on(source, candidate, tx):
+                    return []
+        except _OF_THE_ROW as exc:
+            raised = exc
+            continue
+        if candidate in _candidates(source, tx):  # as it was: no other worker took it
+            raise _unproven(source, f"the right receipt for {candidate.id!r} was not taken")
+    return [_not_proven(raised)] if raised else []
+
+
+def _not_proven(raised: psycopg.Error) -> str:
+    return f"not proven at this start: {raised.diag.message_primary or raised}"
+
+
+def _candidates(source: SqlSource, tx: Tx) -> list[Candidate]:
+    offers = source.find_candidates(_PROOF_ROWS, None, tx)
+    return [offer for offer in offers if isinstance(offer, Candidate)]
+
+
+def _prove_on(source: SqlSource, candidate: Candidate, tx: Tx) -> bool:
+    """Was the right receipt taken? Wrong ones raise."""
+    right = _receipt_for(source, candidate)
+    for what, wrong in _wrong_receipts(candidate, right):
+        if source.on_archived([wrong], tx):
+            raise _unproven(source, f"a receipt with another {what} was taken")
+    if "points_at" in source.file.sections and not source.points_at([candidate.location], tx):
+        raise _unproven(source, f"points_at does not find {candidate.location}", "points_at")
+    taken = source.on_archived([right], tx)
+    if taken and set(taken) != {candidate.id}:
+        raise _unproven(source, f"one receipt flipped {sorted(taken)}")
+    return bool(taken)
+
+
+def _wrong_receipts(candidate: Candidate, right: Receipt) -> Iterator[tuple[str, Receipt]]:
+    other = Digest.of(b"not the bytes of any object")
+    location = candidate.location
+    yield "path", replace(right, location=HotLocation(location.bucket, f"{location.path}~"))
+    if candidate.content_digest is not None:
+        yield "content digest", replace(right, content_digest=other)
+
+
+def _receipt_for(source: SqlSource, candidate: Candidate) -> Receipt:
+    return Receipt(
+        source=source.name,
+        id=candidate.id,
+        token=FencingToken(epoch=0, worker=WorkerId(0), number=0),
+        location=candidate.location,
+        identity=None,
+        cold=ColdLocation("s3", "proof", candidate.cold_key),
+        size_bytes=candidate.size_bytes or 0,
+        digest=candidate.digest or Digest.of(b""),
+        content_digest=candidate.content_digest,
+        etag=None,
+        evidence=Evidence.UNPROVEN,
+        group_id=candidate.group_id,
+    )
+
+
+def _unproven(source: SqlSource, problem: str, section: str = "archived") -> Exception:
+    fix = "It must compare the path, and the content digest where the row has one."
+    return source.refused(section, problem, fix)

@@ -1,0 +1,1010 @@
+"""What every ledger must do: the lines of `protocols.Claims` and its neighbours as claims.
+
+A test module subclasses `LedgerContract` and gives the fixture `world`: workers of one
+fleet, one source that both sides know, and a way to let time pass.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from archiver.errors import LeaseLost
+from archiver.model import (
+    Answer,
+    CandidateId,
+    Capabilities,
+    ClaimState,
+    ColdKey,
+    ColdLocation,
+    Digest,
+    Evidence,
+    FailAnswer,
+    Failure,
+    HotIdentity,
+    Outcome,
+    Receipt,
+    ReleaseEnd,
+    ReleaseFailure,
+    SourceName,
+    Window,
+)
+from archiver.protocols import ArchiveSource
+from tests.fakes.table_source import BUCKET, START, page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from archiver.model import Claim, Release
+    from archiver.protocols import Claims, Fleet, Records, Releases
+    from tests.fakes.table_source import PageRow
+
+LEASE_SECONDS = 60.0
+GRACE_SECONDS = 900.0
+RETRY_BASE_SECONDS = 2.0
+RETRY_MAX_SECONDS = 100.0
+MAX_ATTEMPTS = 4
+
+SOURCE = SourceName("pages")
+
+
+class Ledger(Protocol):
+    """One worker's view of the ledger under test; its jitter is none."""
+
+    @property
+    def fleet(self) -> Fleet: ...
+
+    @property
+    def records(self) -> Records: ...
+
+    def claims(self, source: ArchiveSource) -> Claims: ...
+
+    def releases(self, source: ArchiveSource) -> Releases: ...
+
+    def check_source(self, source: ArchiveSource) -> Sequence[str]: ...
+
+
+class Rows(ArchiveSource, Protocol):
+    """The source, with the hands of the application on its rows."""
+
+    flip_sizes: list[int]
+    prepared_count: int
+
+    @property
+    def kept_house_count(self) -> int: ...
+
+    def plant(self, *rows: PageRow) -> None: ...
+
+    def remove(self, id_: str) -> None: ...
+
+    def row(self, id_: str) -> PageRow: ...
+
+    def hold(self, *ids: str) -> AbstractContextManager[None]: ...
+
+
+class LedgerWorld(Protocol):
+    """Workers, rows and time. The numbers above are the settings of every worker."""
+
+    @property
+    def rows(self) -> Rows: ...
+
+    def worker(self) -> Ledger:
+        """A new worker of the fleet; it has joined."""
+
+    def pass_time(self, seconds: float) -> None:
+        """For leases, retries and grace; nobody beats meanwhile."""
+
+
+def ids(claimed: Window | Sequence[Claim]) -> list[str]:
+    claims = claimed.claims if isinstance(claimed, Window) else claimed
+    return [claim.candidate.id for claim in claims]
+
+
+def proof(claim: Claim, **changes: object) -> Receipt:
+    """What `verify` would mint for a claim whose object was moved."""
+    candidate = claim.candidate
+    receipt = Receipt(
+        source=claim.source,
+        id=candidate.id,
+        token=claim.token,
+        location=candidate.location,
+        identity=HotIdentity(size_bytes=1000, etag="hot-etag", modified_at=START),
+        cold=ColdLocation("r2", "cold", ColdKey(f"prefix/{candidate.cold_key}")),
+        size_bytes=1000,
+        digest=Digest.of(b"stored bytes of " + candidate.id.encode()),
+        content_digest=candidate.content_digest,
+        etag="cold-etag",
+        evidence=Evidence.SIGNED,
+        group_id=candidate.group_id,
+    )
+    return replace(receipt, **changes)  # type: ignore[arg-type]
+
+
+class LedgerContract:
+    @pytest.fixture
+    def world(self) -> LedgerWorld:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def ledger(self, world: LedgerWorld) -> Ledger:
+        return world.worker()
+
+    @pytest.fixture
+    def claims(self, world: LedgerWorld, ledger: Ledger) -> Claims:
+        claims = ledger.claims(world.rows)
+        claims.begin()
+        return claims
+
+    @pytest.fixture
+    def releases(self, world: LedgerWorld, ledger: Ledger) -> Releases:
+        return ledger.releases(world.rows)
+
+    # --- claiming ----------------------------------------------------------------------------
+
+    def test_the_oldest_rows_are_claimed_first_and_ties_go_by_id(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("new", minutes=9), page("b", minutes=1), page("a", minutes=1))
+
+        assert ids(claims.claim(2)) == ["a", "b"]
+        assert ids(claims.claim(2)) == ["new"]
+
+    def test_a_claim_holds_the_candidate_as_its_row_promises_it(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a", minutes=3))
+        [offered] = claims.preview(None)
+
+        [claim] = claims.claim(10).claims
+
+        assert claim.candidate == offered
+        assert claim.candidate.metadata == {"task_id": "a"}
+        assert (claim.attempts_count, claim.crashes_count) == (0, 0)
+
+    def test_two_workers_never_hold_the_same_candidate(self, world: LedgerWorld) -> None:
+        world.rows.plant(*(page(str(number)) for number in range(6)))
+        one, two = world.worker().claims(world.rows), world.worker().claims(world.rows)
+
+        held = ids(one.claim(2)) + ids(two.claim(2)) + ids(one.claim(9)) + ids(two.claim(9))
+
+        assert sorted(held) == [str(number) for number in range(6)]
+
+    def test_threads_of_many_workers_share_out_every_row_once(self, world: LedgerWorld) -> None:
+        world.rows.plant(*(page(f"{number:03}") for number in range(120)))
+
+        def drain(claims: Claims) -> list[str]:
+            held: list[str] = []
+            while not (window := claims.claim(7)).is_drained:
+                assert window.claims, "an empty window means drained"
+                held += ids(window)
+            return held
+
+        workers = [world.worker().claims(world.rows) for _ in range(4)]
+        with ThreadPoolExecutor(4) as threads:
+            shares = list(threads.map(drain, workers))
+
+        assert sorted(chain.from_iterable(shares)) == [f"{number:03}" for number in range(120)]
+
+    def test_every_claim_has_a_token_of_its_own_and_later_ones_are_higher(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b"))
+        first = claims.claim(9).claims
+        claims.give_back(first)
+        second = claims.claim(9).claims
+
+        assert len({claim.token for claim in (*first, *second)}) == 4
+        assert max(c.token.number for c in first) < min(c.token.number for c in second)
+
+    def test_only_a_claim_that_gets_nothing_is_drained(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        assert claims.claim(2).is_drained
+        world.rows.plant(page("a"), page("b"))
+
+        windows = [claims.claim(2), claims.claim(2)]
+
+        assert [window.is_drained for window in windows] == [False, True]
+
+    def test_rows_before_the_cursor_are_found_again_before_it_is_drained(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a", minutes=1), page("b", minutes=2))
+        claims.give_back(claims.claim(2).claims)
+        world.rows.plant(page("earlier", minutes=0))
+
+        assert ids(claims.claim(9)) == ["earlier", "a", "b"]
+
+    def test_a_claim_of_nothing_claims_nothing(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+
+        window = claims.claim(0)
+
+        assert (window.claims, window.is_drained) == ((), False)
+
+    def test_begin_lets_the_source_prepare(self, world: LedgerWorld, ledger: Ledger) -> None:
+        ledger.claims(world.rows).begin()
+        assert world.rows.prepared_count == 1
+
+    def test_a_bad_pointer_is_parked_and_does_not_stand_in_the_way(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(*(page(f"bad-{n}", path=None) for n in range(3)), page("good"))
+
+        window = claims.claim(1)
+
+        assert (ids(window), window.parked_count) == (["good"], 3)
+        parked = ledger.records.parked(None, 10)
+        assert sorted(row.id for row in parked) == ["bad-0", "bad-1", "bad-2"]
+        assert {(row.location, "bad pointer" in row.reason) for row in parked} == {(None, True)}
+        assert claims.claim(1).parked_count == 0
+
+    def test_a_bad_pointer_that_was_mended_is_a_fresh_candidate(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a", path=None))
+        claims.claim(9)
+        world.rows.plant(page("a"))
+        claims.begin()
+
+        assert ids(claims.claim(9)) == ["a"]
+
+    def test_preview_offers_what_claim_would_and_writes_nothing(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(*(page(f"{n}", minutes=n) for n in range(5)), page("bad", path=None))
+        parked = claims.claim(1).claims
+        claims.fail([Failure(parked[0], "no", is_permanent=True)])
+        [failed] = claims.claim(1).claims
+        claims.fail([Failure(failed, "later")])
+        previewing = world.worker().claims(world.rows)
+
+        assert [offer.id for offer in previewing.preview(None)] == ["2", "3", "4"]
+        assert [offer.id for offer in previewing.preview(2)] == ["2", "3"]
+        world.pass_time(10)
+        assert [offer.id for offer in previewing.preview(None)] == ["1", "2", "3", "4"]
+        assert ledger.records.counts()[0].claimed_count == 0
+
+    # --- leases and crashes ------------------------------------------------------------------
+
+    def test_a_dead_workers_claim_is_taken_over_under_a_new_token(
+        self, world: LedgerWorld
+    ) -> None:
+        world.rows.plant(page("a"))
+        dead, alive = world.worker(), world.worker()
+        [lost] = dead.claims(world.rows).claim(9).claims
+        assert alive.claims(world.rows).claim(9).is_drained
+        world.pass_time(LEASE_SECONDS + 1)
+        alive = world.worker()
+
+        [taken] = alive.claims(world.rows).claim(9).claims
+
+        assert taken.candidate == lost.candidate
+        assert taken.token > lost.token
+        assert taken.crashes_count == 1
+
+    def test_a_late_owner_writes_nothing(self, world: LedgerWorld) -> None:
+        world.rows.plant(page("a"))
+        late = world.worker()
+        claims = late.claims(world.rows)
+        [lost] = claims.claim(9).claims
+        world.pass_time(LEASE_SECONDS + 1)
+        owner = world.worker()
+        [taken] = owner.claims(world.rows).claim(9).claims
+
+        assert claims.record([proof(lost)]) == [Answer.LOST]
+        assert claims.fail([Failure(lost, "late", is_permanent=True)]) == [FailAnswer.LOST]
+        claims.give_back([lost])
+
+        assert world.rows.row("a").hot_path is not None
+        assert owner.claims(world.rows).record([proof(taken)]) == [Answer.ACCEPTED]
+
+    def test_nothing_is_recorded_after_the_lease_though_nobody_took_over(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        [claim] = claims.claim(9).claims
+        world.pass_time(LEASE_SECONDS + 1)
+
+        with pytest.raises(LeaseLost):
+            claims.record([proof(claim)])
+        assert world.rows.row("a").hot_path is not None
+        assert ledger.records.counts()[0].archived_count == 0
+
+    def test_a_lease_that_ran_out_is_not_extended(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims, releases: Releases
+    ) -> None:
+        world.pass_time(LEASE_SECONDS - 5)
+        ledger.fleet.beat()
+        world.pass_time(LEASE_SECONDS - 5)
+        claims.claim(1)
+        world.pass_time(6)
+
+        with pytest.raises(LeaseLost):
+            ledger.fleet.beat()
+        with pytest.raises(LeaseLost):
+            claims.claim(1)
+        with pytest.raises(LeaseLost):
+            releases.claim_release(1)
+
+    def test_what_a_worker_left_behind_is_taken_over_at_once_as_no_crash(
+        self, world: LedgerWorld
+    ) -> None:
+        world.rows.plant(page("a"))
+        leaving = world.worker()
+        leaving.claims(world.rows).claim(9)
+        leaving.fleet.leave()
+
+        [taken] = world.worker().claims(world.rows).claim(9).claims
+
+        assert taken.crashes_count == 0
+        with pytest.raises(LeaseLost):
+            leaving.fleet.beat()
+
+    def test_what_kills_its_workers_is_tried_alone_at_last_and_then_parked(
+        self, world: LedgerWorld
+    ) -> None:
+        world.rows.plant(page("killer"))
+        for crashes_count in range(5):
+            window = world.worker().claims(world.rows).claim(9)
+            assert not window.must_run_alone
+            assert [claim.crashes_count for claim in window.claims] == [crashes_count]
+            world.pass_time(LEASE_SECONDS + 1)
+        world.rows.plant(page("harmless", minutes=5))
+        claims = world.worker().claims(world.rows)
+
+        assert ids(claims.claim(9)) == ["harmless"]
+        window = claims.claim(9)
+        assert (ids(window), window.must_run_alone) == (["killer"], True)
+        world.pass_time(LEASE_SECONDS + 1)
+        ledger = world.worker()
+        window = ledger.claims(world.rows).claim(9)
+
+        assert (ids(window), window.parked_count) == (["harmless"], 1)
+        [parked] = ledger.records.parked(SOURCE, 9)
+        assert (parked.id, parked.reason) == ("killer", "crashes the worker")
+
+    def test_what_is_being_tried_alone_is_left_to_its_living_worker(
+        self, world: LedgerWorld
+    ) -> None:
+        world.rows.plant(page("killer"))
+        for _ in range(5):
+            world.worker().claims(world.rows).claim(9)
+            world.pass_time(LEASE_SECONDS + 1)
+        trying = world.worker().claims(world.rows)
+        [claim] = trying.claim(9).claims
+
+        window = world.worker().claims(world.rows).claim(9)
+
+        assert (window.claims, window.parked_count) == ((), 0)
+        assert trying.record([proof(claim)]) == [Answer.ACCEPTED]
+
+    # --- give back ---------------------------------------------------------------------------
+
+    def test_what_is_given_back_can_be_claimed_at_once_and_is_not_counted(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        [claim] = claims.claim(9).claims
+        claims.give_back([claim])
+        claims.give_back([claim])
+
+        assert ledger.records.history(CandidateId("a"), None) == []
+        [again] = world.worker().claims(world.rows).claim(9).claims
+        assert again.attempts_count == 0
+
+    def test_what_is_given_back_keeps_its_history(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        claims.fail([Failure(claims.claim(9).claims[0], "once")])
+        world.pass_time(10)
+        claims.give_back(claims.claim(9).claims)
+
+        [again] = claims.claim(9).claims
+
+        assert again.attempts_count == 1
+
+    # --- record ------------------------------------------------------------------------------
+
+    def test_an_accepted_receipt_is_kept_and_its_row_flipped(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        [claim] = claims.claim(9).claims
+        receipt = proof(claim)
+
+        assert claims.record([receipt]) == [Answer.ACCEPTED]
+
+        row = world.rows.row("a")
+        assert (row.hot_path, row.cold_key) == (None, "prefix/jobs/a.html.gz")
+        [history] = ledger.records.history(CandidateId("a"), SOURCE)
+        [(recorded, outcome, ended_at)] = history.receipts
+        assert recorded.receipt == receipt
+        assert (history.claim_state, outcome, ended_at) == (None, None, None)
+        assert claims.outlook().pending_release_count == 1
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"identity": None},
+            {"identity": HotIdentity(size_bytes=7, version="v")},
+            {"cold": ColdLocation("s3", "b", ColdKey("jobs/a.html.gz"))},
+            {"cold": ColdLocation("s3", "b", ColdKey("deep/er/jobs/a.0123.html.gz"))},
+            {"cold": ColdLocation("s3", "b", ColdKey("elsewhere"))},
+            {"evidence": Evidence.READBACK, "etag": None, "group_id": None},
+        ],
+        ids=["recovered", "by version", "no prefix", "digest key", "other key", "bare"],
+    )
+    def test_a_receipt_is_kept_to_the_letter(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims, changes: dict[str, object]
+    ) -> None:
+        world.rows.plant(page("a"))
+        receipt = proof(claims.claim(9).claims[0], **changes)
+        claims.record([receipt])
+
+        [history] = ledger.records.history(CandidateId("a"), None)
+
+        assert [recorded.receipt for recorded, _, _ in history.receipts] == [receipt]
+
+    def test_recording_again_after_a_lost_reply_is_accepted_and_changes_nothing(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b"))
+        one, two = (proof(claim) for claim in claims.claim(9).claims)
+        claims.record([one])
+
+        assert claims.record([one, two, two]) == [Answer.ACCEPTED] * 3
+        assert ledger.records.counts()[0].archived_count == 2
+        world.pass_time(LEASE_SECONDS + 1)
+        assert claims.record([one, two]) == [Answer.ACCEPTED] * 2
+
+    def test_a_row_that_was_captured_again_is_superseded_and_then_a_fresh_candidate(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b"))
+        receipts = [proof(claim) for claim in claims.claim(9).claims]
+        newer = page("a", content=b"newer")
+        world.rows.plant(newer)
+
+        assert claims.record(receipts) == [Answer.SUPERSEDED, Answer.ACCEPTED]
+
+        assert world.rows.row("a") == newer
+        assert ledger.records.history(CandidateId("a"), None) == []
+        [fresh] = claims.claim(9).claims
+        assert fresh.candidate.content_digest == newer.content_digest
+
+    def test_a_row_that_is_gone_is_superseded(self, world: LedgerWorld, claims: Claims) -> None:
+        world.rows.plant(page("a"))
+        [claim] = claims.claim(9).claims
+        world.rows.remove("a")
+
+        assert claims.record([proof(claim)]) == [Answer.SUPERSEDED]
+        assert claims.claim(9).is_drained
+
+    def test_a_row_that_the_application_holds_is_busy_and_the_others_are_accepted(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(*(page(f"{number}") for number in range(9)))
+        receipts = [proof(claim) for claim in claims.claim(9).claims]
+
+        with world.rows.hold("4"):
+            answers = claims.record(receipts)
+
+        busy = [
+            it.id for it, told in zip(receipts, answers, strict=True) if told is Answer.BUSY
+        ]
+        assert busy == ["4"]
+        assert answers.count(Answer.ACCEPTED) == 8
+        assert claims.record([receipts[4]]) == [Answer.ACCEPTED]
+
+    def test_a_row_that_raises_is_parked_and_the_others_are_accepted(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        refusing = {"2", "6", "7"}
+        rows = [page(f"{number}") for number in range(9)]
+        world.rows.plant(
+            *(replace(r, refusal="frozen by law") if r.id in refusing else r for r in rows)
+        )
+        receipts = [proof(claim) for claim in claims.claim(9).claims]
+
+        answers = claims.record(receipts)
+
+        refused = {
+            it.id for it, told in zip(receipts, answers, strict=True) if told is Answer.REFUSED
+        }
+        assert refused == refusing
+        assert answers.count(Answer.ACCEPTED) == 6
+        parked = ledger.records.parked(SOURCE, 9)
+        assert {(row.id, row.reason) for row in parked} == {
+            (id_, "frozen by law") for id_ in refusing
+        }
+        assert claims.claim(9).is_drained
+        assert claims.record(receipts) == answers
+
+    def test_a_group_without_trouble_is_one_flip(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(*(page(f"{number}") for number in range(9)))
+        claims.record([proof(claim) for claim in claims.claim(9).claims])
+
+        assert world.rows.flip_sizes == [9]
+
+    # --- fail --------------------------------------------------------------------------------
+
+    def test_a_failed_claim_waits_longer_each_time(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        for attempts_count in range(3):
+            [claim] = claims.claim(9).claims
+            assert claim.attempts_count == attempts_count
+            assert claims.fail([Failure(claim, "cut")]) == [FailAnswer.WAITING]
+            wait_seconds = RETRY_BASE_SECONDS * 2**attempts_count
+            world.pass_time(wait_seconds - 1)
+            claims.begin()
+            assert claims.claim(9).is_drained
+            world.pass_time(1.5)
+
+        assert ids(claims.claim(9)) == ["a"]
+
+    def test_the_pause_a_store_asks_for_is_kept(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        claims.fail([Failure(claims.claim(9).claims[0], "slow down", retry_after_seconds=50)])
+        world.pass_time(40)
+        assert claims.claim(9).is_drained
+        world.pass_time(11)
+        ledger.fleet.beat()
+
+        assert ids(claims.claim(9)) == ["a"]
+
+    def test_a_retry_has_a_token_of_its_own(self, world: LedgerWorld, claims: Claims) -> None:
+        world.rows.plant(page("a"))
+        [first] = claims.claim(9).claims
+        claims.fail([Failure(first, "cut")])
+        world.pass_time(10)
+        [second] = claims.claim(9).claims
+
+        assert second.token.number > first.token.number
+        assert claims.record([proof(first)]) == [Answer.LOST]
+        assert claims.fail([Failure(first, "cut")]) == [FailAnswer.LOST]
+
+    def test_failing_again_after_a_lost_reply_counts_once(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b"))
+        one, two = claims.claim(9).claims
+        failures = [Failure(one, "cut"), Failure(two, "gone", is_permanent=True)]
+
+        answers = [claims.fail(failures), claims.fail(failures)]
+
+        assert answers == [[FailAnswer.WAITING, FailAnswer.PARKED]] * 2
+        world.pass_time(10)
+        assert claims.claim(9).claims[0].attempts_count == 1
+
+    def test_the_last_attempt_parks(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b"))
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            failures = [
+                Failure(claim, f"cut {attempt}", max_attempts=2 if id_ == "b" else None)
+                for claim in claims.claim(9).claims
+                if (id_ := claim.candidate.id)
+            ]
+            claims.fail(failures)
+            world.pass_time(RETRY_BASE_SECONDS * 2**attempt)
+            ledger.fleet.beat()
+
+        assert {
+            (row.id, row.reason, row.attempts_count) for row in ledger.records.parked(SOURCE, 9)
+        } == {("a", "cut 4", MAX_ATTEMPTS), ("b", "cut 2", 2)}
+
+    def test_a_permanent_failure_parks_at_once_and_leaves_the_row_alone(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        row = page("a")
+        world.rows.plant(row)
+        failure = Failure(claims.claim(9).claims[0], "missing", is_permanent=True)
+
+        assert claims.fail([failure]) == [FailAnswer.PARKED]
+
+        assert world.rows.row("a") == row
+        [parked] = ledger.records.parked(None, 9)
+        assert parked.location == failure.claim.candidate.location
+        assert (parked.reason, parked.attempts_count) == ("missing", 1)
+        claims.begin()
+        assert claims.claim(9).is_drained
+
+    def test_a_row_that_changed_is_not_parked_but_a_fresh_candidate(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("same"), page("changed"), page("gone"))
+        failures = [Failure(it, "no", is_permanent=True) for it in claims.claim(9).claims]
+        world.rows.plant(page("changed", content=b"newer"))
+        world.rows.remove("gone")
+
+        answers = _by_id(failures, claims.fail(failures))
+
+        assert answers == {
+            "same": FailAnswer.PARKED,
+            "changed": FailAnswer.SUPERSEDED,
+            "gone": FailAnswer.SUPERSEDED,
+        }
+        assert ids(claims.claim(9)) == ["changed"]
+        assert [row.id for row in ledger.records.parked(None, 9)] == ["same"]
+
+    def test_a_park_needs_no_row_that_answers(self, world: LedgerWorld, claims: Claims) -> None:
+        world.rows.plant(page("held"), replace(page("raises"), refusal="no"), page("a"))
+        failures = [Failure(it, "no", is_permanent=True) for it in claims.claim(9).claims]
+        world.rows.plant(page("a", content=b"newer"))
+
+        with world.rows.hold("held"):
+            answers = _by_id(failures, claims.fail(failures))
+
+        assert answers == {
+            "held": FailAnswer.PARKED,
+            "raises": FailAnswer.PARKED,
+            "a": FailAnswer.SUPERSEDED,
+        }
+
+    def test_a_park_binds_only_the_row_that_failed(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("path"), page("content"), page("same"))
+        claims.fail([Failure(it, "no", is_permanent=True) for it in claims.claim(9).claims])
+        world.rows.plant(page("path", path="moved.html.gz"), page("content", content=b"new"))
+        claims.begin()
+
+        window = claims.claim(9)
+
+        assert sorted(ids(window)) == ["content", "path"]
+        assert [claim.attempts_count for claim in window.claims] == [0, 0]
+        assert [row.id for row in ledger.records.parked(None, 9)] == ["same"]
+
+    # --- releases ----------------------------------------------------------------------------
+
+    def archive(self, claims: Claims, **changes: object) -> list[Receipt]:
+        receipts = [proof(claim, **changes) for claim in claims.claim(99).claims]
+        assert set(claims.record(receipts)) == {Answer.ACCEPTED}
+        return receipts
+
+    def pass_grace(self, world: LedgerWorld) -> Releases:
+        """A worker that lives after it."""
+        world.pass_time(GRACE_SECONDS + 1)
+        return world.worker().releases(world.rows)
+
+    def test_a_release_is_due_after_its_grace_with_the_receipt_as_recorded(
+        self, world: LedgerWorld, claims: Claims, releases: Releases
+    ) -> None:
+        world.rows.plant(page("a"))
+        receipts = self.archive(claims)
+        assert releases.claim_release(9) == []
+
+        released = self.pass_grace(world).claim_release(9)
+
+        assert [it.recorded.receipt for it in released] == receipts
+        assert released[0].token > receipts[0].token
+
+    def test_releases_come_oldest_first_and_within_the_limit(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        for id_ in ("c", "a", "b"):
+            world.rows.plant(page(id_))
+            self.archive(claims)
+            world.pass_time(1)
+        releases = self.pass_grace(world)
+
+        claimed = [_release_ids(releases.claim_release(2)) for _ in range(3)]
+
+        assert claimed == [["c", "a"], ["b"], []]
+
+    def test_an_unproven_receipt_never_releases(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims, evidence=Evidence.UNPROVEN)
+
+        assert self.pass_grace(world).claim_release(9) == []
+
+    def test_a_location_that_a_row_points_at_again_is_ended_as_replaced(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b"), page("c"))
+        self.archive(claims)
+        world.rows.plant(page("a", content=b"newer"), page("other", path="jobs/b.html.gz"))
+
+        released = self.pass_grace(world).claim_release(1)
+
+        assert _release_ids(released) == ["c"]
+        for id_ in ("a", "b"):
+            [history] = ledger.records.history(CandidateId(id_), None)
+            assert [outcome for _, outcome, _ in history.receipts] == [Outcome.REPLACED]
+
+    def test_two_workers_never_hold_the_same_release(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(*(page(f"{number:02}") for number in range(20)))
+        self.archive(claims)
+        world.pass_time(GRACE_SECONDS + 1)
+        workers = [world.worker().releases(world.rows) for _ in range(4)]
+
+        def drain(releases: Releases) -> list[str]:
+            held: list[str] = []
+            while due := releases.claim_release(3):
+                held += _release_ids(due)
+            return held
+
+        with ThreadPoolExecutor(4) as threads:
+            shares = list(threads.map(drain, workers))
+
+        assert sorted(chain.from_iterable(shares)) == [f"{number:02}" for number in range(20)]
+
+    def test_a_dead_workers_release_is_taken_over_and_its_late_end_is_not_written(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        late = self.pass_grace(world)
+        [lost] = late.claim_release(9)
+        world.pass_time(LEASE_SECONDS + 1)
+        owner = world.worker()
+        [taken] = owner.releases(world.rows).claim_release(9)
+
+        late.released([ReleaseEnd(lost, Outcome.REPLACED)])
+        late.fail_release([ReleaseFailure(lost, "late", is_permanent=True)])
+        late.give_back_releases([lost])
+        assert owner.records.counts()[0].pending_release_count == 1
+        owner.releases(world.rows).released([ReleaseEnd(taken, Outcome.RELEASED)])
+
+        counts = owner.records.counts()[0]
+        assert (counts.released_count, counts.replaced_count) == (1, 0)
+
+    def test_an_end_is_appended_once(self, world: LedgerWorld, claims: Claims) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        world.pass_time(GRACE_SECONDS + 1)
+        ledger = world.worker()
+        releases = ledger.releases(world.rows)
+        ends = [ReleaseEnd(it, Outcome.RELEASED, "x") for it in releases.claim_release(9)]
+        releases.released(ends)
+        releases.released(ends)
+
+        [counts] = ledger.records.counts()
+        assert (counts.released_count, counts.pending_release_count) == (1, 0)
+        [history] = ledger.records.history(CandidateId("a"), None)
+        [(_, outcome, ended_at)] = history.receipts
+        assert outcome is Outcome.RELEASED
+        assert ended_at is not None
+        assert releases.claim_release(9) == []
+
+    def test_a_failed_release_waits_and_is_parked_at_the_last_attempt(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        world.pass_time(GRACE_SECONDS + 1)
+        ledger = world.worker()
+        releases = ledger.releases(world.rows)
+        for attempt in range(MAX_ATTEMPTS):
+            [release] = releases.claim_release(9)
+            assert release.attempts_count == attempt
+            releases.fail_release([ReleaseFailure(release, "slow down")])
+            assert releases.claim_release(9) == []
+            world.pass_time(RETRY_BASE_SECONDS * 2**attempt + 1)
+
+        assert releases.claim_release(9) == []
+        [parked] = ledger.records.parked(SOURCE, 9)
+        assert (parked.id, parked.reason, parked.is_release) == ("a", "slow down", True)
+        assert ledger.records.retry(None, None) == 1
+        assert [it.attempts_count for it in releases.claim_release(9)] == [0]
+
+    def test_a_permanently_failed_release_is_parked_at_once(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        world.pass_time(GRACE_SECONDS + 1)
+        ledger = world.worker()
+        releases = ledger.releases(world.rows)
+        releases.fail_release(
+            [
+                ReleaseFailure(it, "denied", is_permanent=True)
+                for it in releases.claim_release(9)
+            ]
+        )
+
+        assert [row.reason for row in ledger.records.parked(None, 9)] == ["denied"]
+        assert ledger.claims(world.rows).outlook().pending_release_count == 0
+
+    def test_a_release_given_back_can_be_claimed_at_once(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        releases = self.pass_grace(world)
+        held = releases.claim_release(9)
+        releases.give_back_releases(held)
+        releases.give_back_releases(held)
+
+        [again] = releases.claim_release(9)
+
+        assert (again.attempts_count, again.recorded) == (0, held[0].recorded)
+
+    def test_an_id_may_be_archived_again_while_its_release_is_pending(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        [first] = self.archive(claims)
+        world.rows.plant(page("a", content=b"newer"))
+        claims.begin()
+        key = ColdKey("prefix/jobs/a.ff.html.gz")
+        [second] = self.archive(claims, cold=replace(first.cold, key=key))
+
+        [history] = ledger.records.history(CandidateId("a"), None)
+        assert [recorded.receipt for recorded, _, _ in history.receipts] == [second, first]
+
+    # --- outlook and records -----------------------------------------------------------------
+
+    def test_the_outlook_of_an_empty_ledger_is_empty(self, claims: Claims) -> None:
+        outlook = claims.outlook()
+        assert outlook == type(outlook)()
+
+    def test_the_outlook_tells_what_is_left_and_when_to_look_again(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(*(page(id_) for id_ in ("a", "b", "c", "d")))
+        one, two, three = claims.claim(3).claims
+        claims.fail([Failure(one, "later", retry_after_seconds=30)])
+        claims.fail([Failure(two, "never", is_permanent=True)])
+        claims.record([proof(three)])
+        claims.claim(1)  # held by this worker itself
+        world.rows.plant(page("elsewhere", minutes=9))
+        world.worker().claims(world.rows).claim(1)
+
+        outlook = claims.outlook()
+
+        assert (outlook.waiting_count, outlook.parked_count) == (1, 1)
+        assert (outlook.elsewhere_count, outlook.pending_release_count) == (1, 1)
+        assert outlook.next_due_seconds == pytest.approx(30, abs=5)
+        assert outlook.next_release_seconds == pytest.approx(GRACE_SECONDS, abs=5)
+        assert outlook.elsewhere_lease_seconds == pytest.approx(LEASE_SECONDS, abs=5)
+
+    def test_what_the_dead_held_is_due_now(self, world: LedgerWorld, claims: Claims) -> None:
+        world.rows.plant(page("a"), page("b"))
+        self.archive(claims)
+        world.rows.plant(page("c"))
+        self.pass_grace(world).claim_release(1)
+        world.worker().claims(world.rows).claim(1)
+        world.pass_time(LEASE_SECONDS + 1)
+
+        outlook = world.worker().claims(world.rows).outlook()
+
+        assert (outlook.next_due_seconds, outlook.next_release_seconds) == (0.0, 0.0)
+        assert (outlook.elsewhere_count, outlook.pending_release_count) == (0, 2)
+
+    def test_counts_have_a_line_per_source(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        assert ledger.records.counts() == []
+        world.rows.plant(*(page(id_) for id_ in ("a", "b", "c", "d")))
+        one, two, three, _ = claims.claim(9).claims
+        claims.record([proof(one)])
+        claims.fail([Failure(two, "x"), Failure(three, "y", is_permanent=True)])
+
+        [counts] = ledger.records.counts()
+
+        assert counts.source == SOURCE
+        assert (counts.claimed_count, counts.waiting_count, counts.parked_count) == (1, 1, 1)
+        assert (counts.archived_count, counts.archived_bytes) == (1, 1000)
+        assert (counts.pending_release_count, counts.released_count) == (1, 0)
+        assert counts.last_archived_at is not None
+
+    def test_history_tells_of_the_claim_in_motion(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        claims.fail([Failure(claims.claim(9).claims[0], "cut")])
+
+        [history] = ledger.records.history(CandidateId("a"), None)
+
+        assert (history.claim_state, history.claim_reason) == (ClaimState.WAITING, "cut")
+        assert history.claim_location is not None
+        assert (history.claim_location.bucket, history.attempts_count) == (BUCKET, 1)
+        assert history.next_attempt_at is not None
+        assert ledger.records.history(CandidateId("a"), SourceName("other")) == []
+        assert ledger.records.history(CandidateId("unknown"), None) == []
+
+    def test_retry_lets_parked_rows_begin_from_zero(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b"), page("c"), page("waits"))
+        *to_park, waits = claims.claim(9).claims
+        claims.fail([Failure(it, "no", is_permanent=True) for it in to_park])
+        claims.fail([Failure(waits, "later", retry_after_seconds=50)])
+
+        assert ledger.records.retry(SourceName("other"), None) == 0
+        assert ledger.records.retry(SOURCE, [CandidateId("a"), CandidateId("waits")]) == 1
+        assert ids(claims.claim(9)) == ["a"]
+        assert ledger.records.retry(None, None) == 2
+        window = claims.claim(9)
+        assert sorted(ids(window)) == ["b", "c"]
+        assert [claim.attempts_count for claim in window.claims] == [0, 0]
+
+    def test_parked_rows_are_listed_within_the_limit(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(*(page(f"{number}", path=None) for number in range(5)))
+        claims.claim(9)
+
+        assert len(ledger.records.parked(SOURCE, 3)) == 3
+        assert ledger.records.parked(SourceName("other"), 3) == []
+
+    # --- the source's own --------------------------------------------------------------------
+
+    def test_housekeeping_stays_and_a_check_of_the_source_does_not(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        assert claims.housekeeping(everything=True) == {"houses_kept": 2}
+        assert list(ledger.check_source(world.rows)) == ["a warning"]
+
+        assert world.rows.kept_house_count == 1
+
+    # --- the fleet ---------------------------------------------------------------------------
+
+    def test_a_probe_is_remembered_by_all_for_seven_days(
+        self, world: LedgerWorld, ledger: Ledger
+    ) -> None:
+        found = Capabilities(
+            enforces_signed_digest=True, enforces_create=False, returns_digest=True
+        )
+        assert ledger.fleet.recall("r2") is None
+        ledger.fleet.remember("r2", Capabilities(False, False, False))  # noqa: FBT003
+        ledger.fleet.remember("r2", found)
+
+        assert world.worker().fleet.recall("r2") == found
+        world.pass_time(7 * 86400 + 1)
+        assert ledger.fleet.recall("r2") is None
+
+    def test_workers_are_listed_with_what_they_hold(self, world: LedgerWorld) -> None:
+        world.rows.plant(page("a"), page("b"))
+        dead = world.worker()
+        dead.claims(world.rows).claim(9)
+        world.pass_time(LEASE_SECONDS + 1)
+        alive = world.worker()
+
+        listed = alive.fleet.workers()
+
+        assert [(it.is_alive, it.claims_count) for it in listed] == [(True, 0), (False, 2)]
+        assert listed[0].lease_until > listed[1].lease_until
+
+    def test_a_worker_that_left_is_listed_only_while_it_left_something_behind(
+        self, world: LedgerWorld
+    ) -> None:
+        world.rows.plant(page("a"))
+        tidy, untidy = world.worker(), world.worker()
+        untidy.claims(world.rows).claim(9)
+        tidy.fleet.leave()
+        untidy.fleet.leave()
+
+        assert [it.claims_count for it in tidy.fleet.workers()] == [1]
+
+    def test_all_workers_know_the_same_ledger(self, world: LedgerWorld) -> None:
+        assert world.worker().fleet.ledger_id == world.worker().fleet.ledger_id != ""
+
+
+def _by_id(failures: Sequence[Failure], answers: Sequence[FailAnswer]) -> dict[str, FailAnswer]:
+    return dict(zip(ids([failure.claim for failure in failures]), answers, strict=True))
+
+
+def _release_ids(releases: Sequence[Release]) -> list[str]:
+    return [release.recorded.receipt.id for release in releases]

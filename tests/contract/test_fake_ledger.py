@@ -1,0 +1,41 @@
+"""The ledger in memory keeps the contract that the one in Postgres keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from archiver.ledger.settings import LedgerSettings
+from archiver.model import Secret
+from tests.contract import ledger_contract as contract
+from tests.fakes.clock import ManualClock
+from tests.fakes.ledger import FakeLedger, Tables
+from tests.fakes.table_source import MemorySource
+
+
+class FakeWorld:
+    def __init__(self) -> None:
+        self.rows = MemorySource()
+        self._clock = ManualClock()
+        self._tables = Tables()
+
+    def worker(self) -> FakeLedger:
+        settings = LedgerSettings(
+            url=Secret(""),
+            lease_seconds=contract.LEASE_SECONDS,
+            retry_base_seconds=contract.RETRY_BASE_SECONDS,
+            retry_max_seconds=contract.RETRY_MAX_SECONDS,
+            max_attempts=contract.MAX_ATTEMPTS,
+            release_grace_seconds=contract.GRACE_SECONDS,
+        )
+        ledger = FakeLedger(self._clock, settings=settings, tables=self._tables)
+        ledger.fleet.join()
+        return ledger
+
+    def pass_time(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+
+
+class TestFakeLedger(contract.LedgerContract):
+    @pytest.fixture
+    def world(self) -> FakeWorld:
+        return FakeWorld()

@@ -1,0 +1,771 @@
+"""A ledger in memory, under the same contract suite as the one in Postgres.
+
+Its clock is the manual clock of the test, for leases too. Workers of one fleet share their
+tables: `FakeLedger(clock)` is the first worker's, `.another()` the next one's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from archiver.errors import LeaseLost
+from archiver.ledger.backoff import Backoff
+from archiver.ledger.settings import LedgerSettings
+from archiver.model import (
+    Answer,
+    BadRow,
+    CandidateId,
+    Capabilities,
+    Claim,
+    ClaimState,
+    ColdKey,
+    ColdLocation,
+    Digest,
+    Evidence,
+    FailAnswer,
+    FencingToken,
+    History,
+    HotLocation,
+    Lease,
+    Outcome,
+    Outlook,
+    ParkedRow,
+    Receipt,
+    ReceiptId,
+    Recorded,
+    Release,
+    ReleaseEnd,
+    Secret,
+    SourceCounts,
+    SourceName,
+    Window,
+    WorkerId,
+    WorkerStatus,
+)
+from tests.fakes.table_source import MemoryTransaction, RowIsHeld, RowRaises
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from archiver.model import Candidate, Failure, Offer, Position, ReleaseFailure
+    from archiver.protocols import ArchiveSource, Clock
+
+_ALONE_AT = 5
+_PROBE_SECONDS = 7 * 86400.0
+_PAGE_OFFERS = 500
+
+_Key = tuple[SourceName, CandidateId]
+
+
+@dataclass
+class _ClaimRow:
+    offer: Offer
+    state: ClaimState
+    token: FencingToken
+    attempts_count: int = 0
+    crashes_count: int = 0
+    next_attempt_at: float | None = None  # on Clock.monotonic(), as all times in here
+    reason: str | None = None
+    parked_at: datetime | None = None
+
+
+@dataclass
+class _ReleaseRow:
+    recorded: Recorded
+    due_at: float
+    token: FencingToken | None = None
+    attempts_count: int = 0
+    reason: str | None = None
+    parked_at: datetime | None = None
+
+
+@dataclass
+class _WorkerRow:
+    epoch: int
+    lease_until: float
+    started_at: datetime
+    has_left: bool = False
+
+
+@dataclass
+class Tables:
+    """What all workers of one fleet share. One lock guards it all, sources included."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    epoch: int = 1
+    workers: dict[WorkerId, _WorkerRow] = field(default_factory=dict)
+    probes: dict[str, tuple[Capabilities, float]] = field(default_factory=dict)
+    claims: dict[_Key, _ClaimRow] = field(default_factory=dict)
+    receipts: list[Recorded] = field(default_factory=list)
+    releases: dict[ReceiptId, _ReleaseRow] = field(default_factory=dict)
+    outcomes: list[tuple[Recorded, Outcome, str | None, datetime]] = field(default_factory=list)
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+
+class FakeLedger:
+    """One worker's view. `random` steers the jitter: 0.5 is none."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        settings: LedgerSettings | None = None,
+        tables: Tables | None = None,
+        random: Callable[[], float] = lambda: 0.5,
+    ) -> None:
+        self.clock = clock
+        self.settings = settings or LedgerSettings(url=Secret(""))
+        self.tables = tables or Tables()
+        self.backoff = Backoff(
+            self.settings.retry_base_seconds, self.settings.retry_max_seconds, random
+        )
+        self.fleet = FakeFleet(self)
+        self.records = FakeRecords(self)
+
+    def another(self) -> FakeLedger:
+        """Another worker of the same fleet; it has not joined yet."""
+        return FakeLedger(self.clock, settings=self.settings, tables=self.tables)
+
+    def claims(self, source: ArchiveSource) -> FakeClaims:
+        return FakeClaims(self, source)
+
+    def releases(self, source: ArchiveSource) -> FakeReleases:
+        return FakeReleases(self, source)
+
+    def check(self) -> None:
+        """Always fit."""
+
+    def check_source(self, source: ArchiveSource) -> Sequence[str]:
+        with self.tables.lock, rolled_back() as tx:
+            return source.check(tx)
+
+
+@contextmanager
+def rolled_back() -> Iterator[MemoryTransaction]:
+    tx = MemoryTransaction()
+    try:
+        yield tx
+    finally:
+        tx.roll_back()
+
+
+class FakeFleet:
+    ledger_id = "fake-ledger"
+
+    def __init__(self, ledger: FakeLedger) -> None:
+        self._ledger = ledger
+        self._tables = ledger.tables
+        self._worker: WorkerId | None = None
+
+    @property
+    def worker(self) -> WorkerId:
+        assert self._worker is not None, "a worker joins the fleet before it claims"
+        return self._worker
+
+    def join(self) -> Lease:
+        with self._tables.lock:
+            self._worker = WorkerId(len(self._tables.workers) + 1)
+            self._tables.workers[self._worker] = _WorkerRow(
+                self._tables.epoch, 0.0, self._ledger.clock.now()
+            )
+            return self._extend()
+
+    def beat(self) -> Lease:
+        with self._tables.lock:
+            self.require_lease()
+            return self._extend()
+
+    def leave(self) -> None:
+        with self._tables.lock:
+            row = self._tables.workers[self.worker]
+            row.has_left = True
+            row.lease_until = min(row.lease_until, self._ledger.clock.monotonic())
+
+    def require_lease(self) -> None:
+        row = self._tables.workers[self.worker]
+        if not self.is_alive(self.worker) or row.epoch != self._tables.epoch:
+            raise LeaseLost(worker=self.worker)
+
+    def is_alive(self, worker: WorkerId) -> bool:
+        row = self._tables.workers[worker]
+        return not row.has_left and row.lease_until > self._ledger.clock.monotonic()
+
+    def new_token(self) -> FencingToken:
+        return FencingToken(self._tables.epoch, self.worker, next(self._tables.numbers))
+
+    def remember(self, probe: str, capabilities: Capabilities) -> None:
+        with self._tables.lock:
+            self._tables.probes[probe] = (capabilities, self._ledger.clock.monotonic())
+
+    def recall(self, probe: str) -> Capabilities | None:
+        with self._tables.lock:
+            found = self._tables.probes.get(probe)
+            if found is None or self._ledger.clock.monotonic() - found[1] > _PROBE_SECONDS:
+                return None
+            return found[0]
+
+    def workers(self) -> Sequence[WorkerStatus]:
+        with self._tables.lock:
+            listed = [
+                (self._status(worker, row), row.has_left)
+                for worker, row in sorted(self._tables.workers.items(), reverse=True)
+            ]
+        return [status for status, left in listed if status.claims_count or not left]
+
+    def _status(self, worker: WorkerId, row: _WorkerRow) -> WorkerStatus:
+        left = timedelta(seconds=row.lease_until - self._ledger.clock.monotonic())
+        claims_count = sum(
+            claim.state is ClaimState.CLAIMED and claim.token.worker == worker
+            for claim in self._tables.claims.values()
+        )
+        return WorkerStatus(
+            worker=worker,
+            host="fake",
+            pid=int(worker),
+            version="fake",
+            started_at=row.started_at,
+            lease_until=self._ledger.clock.now() + left,
+            is_alive=self.is_alive(worker),
+            claims_count=claims_count,
+        )
+
+    def _extend(self) -> Lease:
+        seconds = self._ledger.settings.lease_seconds
+        deadline = self._ledger.clock.monotonic() + seconds
+        self._tables.workers[self.worker].lease_until = deadline
+        return Lease(self.worker, self._tables.epoch, deadline, seconds)
+
+
+class FakeClaims:
+    def __init__(self, ledger: FakeLedger, source: ArchiveSource) -> None:
+        self._ledger = ledger
+        self._tables = ledger.tables
+        self._fleet = ledger.fleet
+        self._source = source
+        self._cursor: Position | None = None
+
+    # --- claiming ----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        with self._tables.lock:
+            self._source.prepare(MemoryTransaction())
+            self._cursor = None
+
+    def preview(self, limit: int | None) -> Iterator[Offer]:
+        with self._tables.lock, rolled_back() as tx:
+            self._source.prepare(tx)
+            offers = [
+                offer for offer in self._order(tx) if not self._is_in_the_way(offer, free=False)
+            ]
+        yield from offers[:limit]
+
+    def claim(self, limit: int) -> Window:
+        with self._tables.lock:
+            self._fleet.require_lease()
+            parked_count = self._park_worker_killers()
+            taken = self._take_over(limit, is_alone=False)
+            fresh, fresh_parked, is_at_end = self._claim_fresh(
+                limit - len(taken), again=not taken
+            )
+            parked_count += fresh_parked
+            if taken or fresh:
+                return Window((*taken, *fresh), parked_count)
+            if alone := self._take_over(min(limit, 1), is_alone=True):
+                return Window(tuple(alone), parked_count, must_run_alone=True)
+            return Window((), parked_count, is_drained=is_at_end)
+
+    def _park_worker_killers(self) -> int:
+        killers = [
+            row
+            for row in self._mine().values()
+            if self._is_crashed(row) and row.crashes_count >= _ALONE_AT
+        ]
+        for row in killers:
+            row.crashes_count += 1
+            self._park(row, "crashes the worker")
+        return len(killers)
+
+    def _take_over(self, limit: int, *, is_alone: bool) -> list[Claim]:
+        free = [
+            row
+            for row in self._mine().values()
+            if self._is_free(row)
+            and (row.crashes_count + self._is_crashed(row) >= _ALONE_AT) == is_alone
+        ]
+        free.sort(key=lambda row: (row.offer.due_at, row.offer.id))
+        return [self._taken(row) for row in free[: max(0, limit)]]
+
+    def _taken(self, row: _ClaimRow) -> Claim:
+        row.crashes_count += self._is_crashed(row)
+        row.state, row.token, row.next_attempt_at = (
+            ClaimState.CLAIMED,
+            self._fleet.new_token(),
+            None,
+        )
+        return Claim(
+            self._source.name,
+            _candidate(row.offer),
+            row.token,
+            row.attempts_count,
+            row.crashes_count,
+        )
+
+    def _claim_fresh(self, limit: int, *, again: bool) -> tuple[list[Claim], int, bool]:
+        claims: list[Claim] = []
+        parked_count = 0
+        is_from_beginning = self._cursor is None
+        while len(claims) < limit:
+            page = self._source.find_candidates(_PAGE_OFFERS, self._cursor, MemoryTransaction())
+            if not page:
+                if not again or claims or is_from_beginning:
+                    return claims, parked_count, True
+                self._cursor, is_from_beginning = None, True
+            for offer in page:
+                is_bad = isinstance(offer, BadRow)
+                if not self._is_in_the_way(offer, free=True):
+                    if not is_bad and len(claims) == limit:
+                        break
+                    claim = self._insert(offer)
+                    parked_count += claim is None
+                    claims += [claim] if claim else []
+                self._cursor = offer.position
+        return claims, parked_count, False
+
+    def _insert(self, offer: Offer) -> Claim | None:
+        row = _ClaimRow(offer, ClaimState.CLAIMED, self._fleet.new_token())
+        self._tables.claims[self._source.name, offer.id] = row
+        if isinstance(offer, BadRow):
+            self._park(row, offer.reason)
+            return None
+        return Claim(self._source.name, offer, row.token)
+
+    def _order(self, tx: MemoryTransaction) -> Iterator[Offer]:
+        after = None
+        while page := self._source.find_candidates(_PAGE_OFFERS, after, tx):
+            yield from page
+            after = page[-1].position
+
+    def _is_in_the_way(self, offer: Offer, *, free: bool) -> bool:
+        """Whether a claim stands in the way; `free` ones too, which could be taken over."""
+        row = self._tables.claims.get((self._source.name, offer.id))
+        if row is None:
+            return False
+        if row.state is ClaimState.PARKED:
+            return _promise(row.offer) == _promise(offer)
+        return free or not self._is_free(row)
+
+    def _is_free(self, row: _ClaimRow) -> bool:
+        if row.state is ClaimState.WAITING:
+            assert row.next_attempt_at is not None
+            return row.next_attempt_at <= self._ledger.clock.monotonic()
+        is_held = row.state is ClaimState.CLAIMED
+        return is_held and not self._fleet.is_alive(row.token.worker)
+
+    def _is_crashed(self, row: _ClaimRow) -> bool:
+        return (
+            row.state is ClaimState.CLAIMED
+            and not self._fleet.is_alive(row.token.worker)
+            and not self._tables.workers[row.token.worker].has_left
+        )
+
+    # --- endings -----------------------------------------------------------------------------
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        with self._tables.lock:
+            for claim in claims:
+                row = self._held(claim.candidate.id, claim.token)
+                if row is None:
+                    continue
+                if row.attempts_count or row.crashes_count:
+                    row.state = ClaimState.WAITING
+                    row.next_attempt_at = self._ledger.clock.monotonic()
+                else:
+                    del self._tables.claims[self._source.name, claim.candidate.id]
+
+    def record(self, receipts: Sequence[Receipt]) -> Sequence[Answer]:
+        with self._tables.lock:
+            answers: dict[FencingToken, Answer] = {}
+            mine = []
+            for receipt in {it.token: it for it in receipts}.values():
+                if self._held(receipt.id, receipt.token) is None:
+                    answers[receipt.token] = self._fate(receipt)
+                else:
+                    if not self._fleet.is_alive(receipt.token.worker):
+                        raise LeaseLost(worker=receipt.token.worker)
+                    mine.append(receipt)
+            if mine:
+                self._record(mine, answers)
+            return [answers[receipt.token] for receipt in receipts]
+
+    def _record(self, group: Sequence[Receipt], answers: dict[FencingToken, Answer]) -> None:
+        try:
+            taken = self._source.on_archived(group, MemoryTransaction())
+        except (RowIsHeld, RowRaises) as exc:
+            if len(group) > 1:
+                self._record(group[: len(group) // 2], answers)
+                self._record(group[len(group) // 2 :], answers)
+            elif isinstance(exc, RowIsHeld):
+                answers[group[0].token] = Answer.BUSY
+            else:
+                row = self._tables.claims[self._source.name, group[0].id]
+                row.attempts_count += 1
+                self._park(row, str(exc))
+                answers[group[0].token] = Answer.REFUSED
+            return
+        for receipt in group:
+            del self._tables.claims[self._source.name, receipt.id]
+            was_taken = receipt.id in taken
+            answers[receipt.token] = Answer.ACCEPTED if was_taken else Answer.SUPERSEDED
+            if was_taken:
+                self._keep(receipt)
+
+    def _keep(self, receipt: Receipt) -> None:
+        receipt_id = ReceiptId(len(self._tables.receipts) + 1)
+        recorded = Recorded(receipt_id, receipt, self._ledger.clock.now())
+        self._tables.receipts.append(recorded)
+        if receipt.evidence > Evidence.UNPROVEN:
+            grace = self._ledger.settings.release_grace_seconds
+            due_at = self._ledger.clock.monotonic() + grace
+            self._tables.releases[receipt_id] = _ReleaseRow(recorded, due_at)
+
+    def _fate(self, receipt: Receipt) -> Answer:
+        if any(
+            it.receipt.token == receipt.token and it.receipt.id == receipt.id
+            for it in self._tables.receipts
+        ):
+            return Answer.ACCEPTED
+        row = self._tables.claims.get((self._source.name, receipt.id))
+        if row is None or row.token != receipt.token:
+            return Answer.LOST
+        if row.state is ClaimState.CLAIMED:  # under an old epoch
+            raise LeaseLost(worker=receipt.token.worker)
+        return Answer.REFUSED if row.state is ClaimState.PARKED else Answer.LOST
+
+    def fail(self, failures: Sequence[Failure]) -> Sequence[FailAnswer]:
+        with self._tables.lock:
+            return [self._fail(failure) for failure in failures]
+
+    def _fail(self, failure: Failure) -> FailAnswer:
+        claim = failure.claim
+        row = self._held(claim.candidate.id, claim.token)
+        if row is None:
+            found = self._tables.claims.get((self._source.name, claim.candidate.id))
+            if found is None or found.token != claim.token:
+                return FailAnswer.LOST
+            is_parked = found.state is ClaimState.PARKED
+            return FailAnswer.PARKED if is_parked else FailAnswer.WAITING
+        limit = failure.max_attempts or self._ledger.settings.max_attempts
+        is_last = failure.is_permanent or row.attempts_count + 1 >= limit
+        if is_last and self._has_changed(claim):
+            del self._tables.claims[self._source.name, claim.candidate.id]
+            return FailAnswer.SUPERSEDED
+        row.attempts_count += 1
+        if is_last:
+            self._park(row, failure.reason)
+            return FailAnswer.PARKED
+        wait = self._ledger.backoff.seconds(row.attempts_count, failure.retry_after_seconds)
+        row.state, row.reason = ClaimState.WAITING, failure.reason
+        row.next_attempt_at = self._ledger.clock.monotonic() + wait
+        return FailAnswer.WAITING
+
+    def _has_changed(self, claim: Claim) -> bool:
+        with rolled_back() as tx:
+            try:
+                return not self._source.on_archived([_as_promised(claim)], tx)
+            except (RowIsHeld, RowRaises):
+                return False
+
+    def _park(self, row: _ClaimRow, reason: str) -> None:
+        row.state, row.reason = ClaimState.PARKED, reason
+        row.parked_at, row.next_attempt_at = self._ledger.clock.now(), None
+
+    # --- the rest ----------------------------------------------------------------------------
+
+    def outlook(self) -> Outlook:
+        with self._tables.lock:
+            now = self._ledger.clock.monotonic()
+            mine = self._mine().values()
+            releases = [
+                row
+                for row in self._tables.releases.values()
+                if row.recorded.receipt.source == self._source.name
+            ]
+            pending = [row for row in releases if row.parked_at is None]
+            due = [
+                now if row.state is ClaimState.CLAIMED else row.next_attempt_at or now
+                for row in mine
+                if row.state is ClaimState.WAITING
+                or (row.state is ClaimState.CLAIMED and self._is_free(row))
+            ]
+            free = [row.due_at for row in pending if self._is_let_go(row)]
+            tokens = [row.token for row in mine if row.state is ClaimState.CLAIMED]
+            tokens += [row.token for row in pending if row.token]
+            leases = [
+                self._tables.workers[token.worker].lease_until
+                for token in tokens
+                if token.worker != self._fleet.worker and self._fleet.is_alive(token.worker)
+            ]
+            return Outlook(
+                waiting_count=sum(row.state is ClaimState.WAITING for row in mine),
+                next_due_seconds=max(0.0, min(due) - now) if due else None,
+                next_release_seconds=max(0.0, min(free) - now) if free else None,
+                elsewhere_count=len(leases),
+                elsewhere_lease_seconds=min(leases) - now if leases else None,
+                parked_count=sum(row.state is ClaimState.PARKED for row in mine)
+                + len(releases)
+                - len(pending),
+                pending_release_count=len(pending),
+            )
+
+    def housekeeping(self, *, everything: bool) -> Mapping[str, int]:
+        with self._tables.lock:
+            return self._source.housekeeping(MemoryTransaction(), everything=everything)
+
+    def _is_let_go(self, row: _ReleaseRow) -> bool:
+        return row.token is None or not self._fleet.is_alive(row.token.worker)
+
+    def _mine(self) -> dict[_Key, _ClaimRow]:
+        name = self._source.name
+        return {key: row for key, row in self._tables.claims.items() if key[0] == name}
+
+    def _held(self, id_: CandidateId, token: FencingToken) -> _ClaimRow | None:
+        row = self._tables.claims.get((self._source.name, id_))
+        is_mine = row is not None and row.token == token and token.epoch == self._tables.epoch
+        return row if is_mine and row and row.state is ClaimState.CLAIMED else None
+
+
+class FakeReleases:
+    def __init__(self, ledger: FakeLedger, source: ArchiveSource) -> None:
+        self._ledger = ledger
+        self._tables = ledger.tables
+        self._fleet = ledger.fleet
+        self._source = source
+
+    def claim_release(self, limit: int) -> Sequence[Release]:
+        with self._tables.lock:
+            self._fleet.require_lease()
+            while due := self._due()[:limit]:
+                claimed = [self._claimed(row) for row in due]
+                locations = {it.recorded.receipt.location for it in claimed}
+                pointed_at = self._source.points_at(locations, MemoryTransaction())
+                self.released(
+                    [
+                        ReleaseEnd(it, Outcome.REPLACED, "a row points at it")
+                        for it in claimed
+                        if it.recorded.receipt.location in pointed_at
+                    ]
+                )
+                free = [it for it in claimed if it.recorded.receipt.location not in pointed_at]
+                if free:
+                    return free
+            return []
+
+    def _due(self) -> list[_ReleaseRow]:
+        due = [
+            row
+            for row in self._tables.releases.values()
+            if row.recorded.receipt.source == self._source.name
+            and row.parked_at is None
+            and row.due_at <= self._ledger.clock.monotonic()
+            and (row.token is None or not self._fleet.is_alive(row.token.worker))
+        ]
+        return sorted(due, key=lambda row: (row.due_at, row.recorded.receipt_id))
+
+    def _claimed(self, row: _ReleaseRow) -> Release:
+        row.token = self._fleet.new_token()
+        return Release(row.recorded, row.token, row.attempts_count)
+
+    def released(self, ends: Sequence[ReleaseEnd]) -> None:
+        with self._tables.lock:
+            for end in ends:
+                if (row := self._held(end.release)) is not None:
+                    del self._tables.releases[row.recorded.receipt_id]
+                    now = self._ledger.clock.now()
+                    self._tables.outcomes.append((row.recorded, end.outcome, end.detail, now))
+
+    def fail_release(self, failures: Sequence[ReleaseFailure]) -> None:
+        with self._tables.lock:
+            for failure in failures:
+                if (row := self._held(failure.release)) is not None:
+                    self._fail(row, failure)
+
+    def _fail(self, row: _ReleaseRow, failure: ReleaseFailure) -> None:
+        row.token, row.reason = None, failure.reason
+        row.attempts_count += 1
+        if failure.is_permanent or row.attempts_count >= self._ledger.settings.max_attempts:
+            row.parked_at = self._ledger.clock.now()
+        else:
+            wait = self._ledger.backoff.seconds(row.attempts_count, failure.retry_after_seconds)
+            row.due_at = self._ledger.clock.monotonic() + wait
+
+    def give_back_releases(self, releases: Sequence[Release]) -> None:
+        with self._tables.lock:
+            for release in releases:
+                if (row := self._held(release)) is not None:
+                    row.token = None
+
+    def _held(self, release: Release) -> _ReleaseRow | None:
+        row = self._tables.releases.get(release.recorded.receipt_id)
+        is_mine = row is not None and row.token == release.token
+        return row if is_mine and release.token.epoch == self._tables.epoch else None
+
+
+class FakeRecords:
+    def __init__(self, ledger: FakeLedger) -> None:
+        self._ledger = ledger
+        self._tables = ledger.tables
+
+    def counts(self) -> Sequence[SourceCounts]:
+        with self._tables.lock:
+            names = {key[0] for key in self._tables.claims}
+            names |= {it.receipt.source for it in self._tables.receipts}
+            return [self._count(name) for name in sorted(names)]
+
+    def _count(self, name: SourceName) -> SourceCounts:
+        tables = self._tables
+        states = [row.state for key, row in tables.claims.items() if key[0] == name]
+        recorded = [it for it in tables.receipts if it.receipt.source == name]
+        releases = [
+            row for row in tables.releases.values() if row.recorded.receipt.source == name
+        ]
+        pending_count = sum(row.parked_at is None for row in releases)
+        ends = [it[1] for it in tables.outcomes if it[0].receipt.source == name]
+        return SourceCounts(
+            source=name,
+            claimed_count=states.count(ClaimState.CLAIMED),
+            waiting_count=states.count(ClaimState.WAITING),
+            parked_count=states.count(ClaimState.PARKED) + len(releases) - pending_count,
+            archived_count=len(recorded),
+            archived_bytes=sum(it.receipt.size_bytes for it in recorded),
+            pending_release_count=pending_count,
+            released_count=ends.count(Outcome.RELEASED),
+            replaced_count=ends.count(Outcome.REPLACED),
+            last_archived_at=max((it.archived_at for it in recorded), default=None),
+        )
+
+    def parked(self, source: SourceName | None, limit: int) -> Sequence[ParkedRow]:
+        with self._tables.lock:
+            found = [
+                ParkedRow(
+                    name,
+                    id_,
+                    row.reason or "",
+                    _location(row.offer),
+                    row.attempts_count,
+                    row.parked_at,
+                )
+                for (name, id_), row in self._tables.claims.items()
+                if row.state is ClaimState.PARKED and row.parked_at is not None
+            ] + [
+                ParkedRow(
+                    (receipt := row.recorded.receipt).source,
+                    receipt.id,
+                    row.reason or "",
+                    receipt.location,
+                    row.attempts_count,
+                    row.parked_at,
+                    is_release=True,
+                )
+                for row in self._tables.releases.values()
+                if row.parked_at is not None
+            ]
+        found = [it for it in found if source is None or it.source == source]
+        found.sort(key=lambda it: (-it.parked_at.timestamp(), it.source, it.id))
+        return found[:limit]
+
+    def retry(self, source: SourceName | None, ids: Collection[CandidateId] | None) -> int:
+        def is_meant(name: SourceName, id_: CandidateId) -> bool:
+            return (source is None or name == source) and (ids is None or id_ in ids)
+
+        with self._tables.lock:
+            forgotten = [
+                key
+                for key, row in self._tables.claims.items()
+                if row.state is ClaimState.PARKED and is_meant(*key)
+            ]
+            revived = [
+                row
+                for row in self._tables.releases.values()
+                if row.parked_at is not None
+                and is_meant(row.recorded.receipt.source, row.recorded.receipt.id)
+            ]
+            for key in forgotten:
+                del self._tables.claims[key]
+            for row in revived:
+                row.parked_at = row.reason = None
+                row.attempts_count, row.due_at = 0, self._ledger.clock.monotonic()
+        return len(forgotten) + len(revived)
+
+    def history(self, id_: CandidateId, source: SourceName | None) -> Sequence[History]:
+        with self._tables.lock:
+            names = {name for name, claimed in self._tables.claims if claimed == id_}
+            names |= {it.receipt.source for it in self._tables.receipts if it.receipt.id == id_}
+            return [
+                self._history(name, id_) for name in sorted(names) if source in (None, name)
+            ]
+
+    def _history(self, name: SourceName, id_: CandidateId) -> History:
+        claim = self._tables.claims.get((name, id_))
+        ends = {it[0].receipt_id: it for it in self._tables.outcomes}
+        newest_first = [
+            it
+            for it in reversed(self._tables.receipts)
+            if (it.receipt.source, it.receipt.id) == (name, id_)
+        ]
+        next_attempt_at = None
+        if claim and claim.next_attempt_at is not None:
+            left = claim.next_attempt_at - self._ledger.clock.monotonic()
+            next_attempt_at = self._ledger.clock.now() + timedelta(seconds=left)
+        return History(
+            source=name,
+            id=id_,
+            claim_state=claim.state if claim else None,
+            claim_reason=claim.reason if claim else None,
+            claim_location=_location(claim.offer) if claim else None,
+            attempts_count=claim.attempts_count if claim else 0,
+            next_attempt_at=next_attempt_at,
+            receipts=tuple(
+                (it, ends[it.receipt_id][1], ends[it.receipt_id][3])
+                if it.receipt_id in ends
+                else (it, None, None)
+                for it in newest_first
+            ),
+        )
+
+
+def _candidate(offer: Offer) -> Candidate:
+    assert not isinstance(offer, BadRow)
+    return offer
+
+
+def _location(offer: Offer) -> HotLocation | None:
+    return None if isinstance(offer, BadRow) else offer.location
+
+
+def _promise(offer: Offer) -> tuple[object, ...]:
+    """What a park is bound to."""
+    if isinstance(offer, BadRow):
+        return (offer.hot_bucket, offer.hot_path, None, None)
+    return (offer.location.bucket, offer.location.path, offer.digest, offer.content_digest)
+
+
+def _as_promised(claim: Claim) -> Receipt:
+    candidate = claim.candidate
+    return Receipt(
+        source=claim.source,
+        id=candidate.id,
+        token=claim.token,
+        location=candidate.location,
+        identity=None,
+        cold=ColdLocation("none", "none", ColdKey("none")),
+        size_bytes=candidate.size_bytes or 0,
+        digest=candidate.digest or Digest(bytes(32)),
+        content_digest=candidate.content_digest,
+        etag=None,
+        evidence=Evidence.UNPROVEN,
+    )

@@ -1,0 +1,101 @@
+"""Hot queries reach their rows by an index, whatever has piled up in the tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from archiver.ledger.migrate import migrate
+from archiver.ledger.queries import load
+from archiver.model import Secret
+from tests.fakes.clock import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.harness.postgres import Databases
+
+_PILE = """
+insert into archiver.worker (epoch, lease_until, host, pid, version)
+select 1, now() + n * interval '1 minute', 'host', n, '1' from generate_series(1, 5) n;
+
+insert into archiver.claim (source, id, state, due_at, hot_bucket, hot_path, cold_key, epoch,
+    worker_id, number, reason, parked_at, next_attempt_at)
+select 'pages', 'id-' || n, case when n <= 500 then 'claimed' when n <= 20000 then 'waiting'
+           else 'parked' end, now(), 'b', 'p' || n, 'k' || n, 1, 1 + n % 5, n, 'missing',
+       case when n > 20000 then now() end, now() + n * interval '1 second'
+from generate_series(1, 60000) n;
+
+insert into archiver.place (provider, cold_bucket, prefix, hot_bucket)
+values ('r2', 'c', '', 'b');
+insert into archiver.receipt
+    (source, id, epoch, worker_id, number, place_id, cold_key, size_bytes, digest, evidence)
+select 'pages', 'id-' || n, 1, 1, n, 1, 'k' || n, 1, sha256(n::text::bytea), 1
+from generate_series(1, 60000) n;
+insert into archiver.release (receipt_id, source, due_at)
+select receipt_id, source, now() + receipt_id * interval '1 second' from archiver.receipt;
+insert into archiver.outcome (receipt_id, source, outcome)
+select receipt_id, source, 'released' from archiver.receipt;
+analyze;
+"""
+
+_TOKENS = Jsonb([{"id": f"id-{n}", "epoch": 1, "worker_id": 1, "number": n} for n in range(50)])
+_ME: dict[str, Any] = {"source": "pages", "epoch": 1, "worker_id": 1, "seen_number": 10**6}
+_HOT: dict[tuple[str, str], dict[str, Any]] = {
+    ("claims.sql", "park_worker_killers"): {"source": "pages", "last_crash": 5},
+    ("claims.sql", "take_over"): {**_ME, "alone_at": 5, "is_alone": False, "limit": 100},
+    ("claims.sql", "find_moving"): {"source": "pages"},
+    ("claims.sql", "find_in_the_way"): {"source": "pages", "offers": _TOKENS},
+    ("claims.sql", "lock_mine"): {"source": "pages", "tokens": _TOKENS},
+    ("claims.sql", "find_fates"): {"source": "pages", "tokens": _TOKENS},
+    ("claims.sql", "give_back"): {"source": "pages", "tokens": _TOKENS},
+    ("claims.sql", "fail_claims"): {"source": "pages", "failures": _TOKENS},
+    ("claims.sql", "delete_claims"): {
+        "source": "pages",
+        "numbers": list(range(50)),
+        "ids": [f"id-{n}" for n in range(50)],
+    },
+    ("releases.sql", "claim_releases"): {**_ME, "limit": 100},
+    ("releases.sql", "end_releases"): {"ends": _TOKENS},
+    ("releases.sql", "fail_releases"): {"failures": _TOKENS},
+    ("releases.sql", "give_back_releases"): {"releases": _TOKENS},
+    ("records.sql", "find_receipts"): {"id": "id-7", "source": None},
+}
+
+
+@pytest.fixture
+def pile(databases: Databases) -> Iterator[psycopg.Connection]:
+    """Tens of thousands of parked claims, receipts and pending releases; few in motion."""
+
+    def fill(url: str) -> None:
+        migrate(Secret(url), ManualClock())
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_PILE.encode())
+
+    with psycopg.connect(databases.like("ledger_pile", fill)) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("query", _HOT, ids=lambda it: it[1])
+def test_a_hot_query_scans_no_table_that_grows(
+    pile: psycopg.Connection, query: tuple[str, str]
+) -> None:
+    file_name, name = query
+    explained = pile.execute(b"explain " + load(file_name)[name], _HOT[query]).fetchall()
+
+    plan = "\n".join(row[0] for row in explained)
+
+    for table in ("claim", "receipt", "release", "outcome"):
+        assert f"Seq Scan on {table} " not in plan, plan
+
+
+def test_retries_that_are_not_due_are_not_even_looked_at(pile: psycopg.Connection) -> None:
+    query = ("claims.sql", "take_over")
+    explained = pile.execute(b"explain " + load(query[0])[query[1]], _HOT[query]).fetchall()
+
+    conditions = [row[0] for row in explained if "Index Cond" in row[0]]
+
+    assert any("next_attempt_at <= statement_timestamp()" in it for it in conditions)
