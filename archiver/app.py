@@ -21,7 +21,7 @@ from archiver.engine.release import Releaser
 from archiver.engine.run import Run, SweepPlan
 from archiver.engine.sweep import Sweep
 from archiver.errors import FatalError, LedgerUnavailable, PermanentError, SettingsError
-from archiver.events import SourceWarning, StoreProbed
+from archiver.events import BacklogCounted, SourceWarning, StoreProbed
 from archiver.ledger.migrate import apply_statements
 from archiver.ledger.migrate import migrate as migrate_ledger
 from archiver.ledger.postgres import LedgerSettings, PostgresLedger
@@ -123,6 +123,12 @@ class Archiver:
             self._check(source)
             for offer in self._ledger.claims(source).preview(limit):
                 yield source.name, offer
+
+    def count_backlog(self, sources: Sequence[str] | None) -> None:
+        """Tell the observer how much there is to do; for a person who watches it shrink."""
+        for source in self._chosen(sources):
+            count = self._ledger.claims(source).count_backlog()
+            self._observe(BacklogCounted(source.name, count))
 
     def once(self, sources: Sequence[str] | None, limit: int | None, stop: Stop) -> Summary:
         """Drain everything that is due, source after source, releasing beside.

@@ -232,6 +232,9 @@ class ArchiveSource(Protocol):
         Takes no lock. Empty means: nothing after that position.
         """
 
+    def count_candidates(self, tx: Transaction) -> int:
+        """How many rows `find_candidates` would offer in all, counted where they are."""
+
     def on_archived(
         self, receipts: Sequence[Receipt], tx: Transaction
     ) -> Collection[CandidateId]:
@@ -265,6 +268,12 @@ class Claims(Protocol):
 
     def preview(self, limit: int | None) -> Iterator[Offer]:
         """What `claim` would offer, oldest first; nothing is written."""
+
+    def count_backlog(self) -> int:
+        """About how many rows there are to claim: those parked or held elsewhere count too.
+
+        Nothing is written. It reads the whole backlog: for a person who waits, not a loop.
+        """
 
     def claim(self, limit: int) -> Window:
         """Claim up to `limit`: due retries and dead workers' claims first, then fresh rows.

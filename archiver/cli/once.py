@@ -62,11 +62,14 @@ def sweep(backstage: Backstage, asked: Asked) -> exits.ExitCode:
 def _sweep(backstage: Backstage, asked: Asked) -> Summary:
     settings = backstage.read_enabled_settings()
     stop = Stop()
+    is_watched = sys.stderr.isatty()
     with (
         _stopping_on_signals(stop),
-        _observing(backstage, settings, shows_progress=sys.stderr.isatty()) as observer,
+        _observing(backstage, settings, shows_progress=is_watched) as observer,
         backstage.import_app().open_archiver(settings, observer, backstage.clock) as archiver,
     ):
+        if is_watched:
+            archiver.count_backlog(asked.sources)
         return archiver.once(asked.sources, asked.limit, stop)
 
 

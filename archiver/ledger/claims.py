@@ -15,7 +15,7 @@ from archiver.ledger.translation import blaming
 from archiver.model import BadRow, CandidateId, Claim, FencingToken, Outlook, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence, Set
+    from collections.abc import Iterator, Mapping, Sequence
 
     from archiver.ledger.database import Connection, Database
     from archiver.ledger.endings import Endings
@@ -51,7 +51,7 @@ class _Reading:
     """One claim's way through the order: where it is, and what it has got."""
 
     cursor: Position | None
-    moving: Set[CandidateId]  # when it began; no claim is added meanwhile but its own
+    moving: set[CandidateId]  # when it began; no claim is added meanwhile but its own
     is_from_beginning: bool
     claims: list[Claim] = field(default_factory=list)
     parked_count: int = 0
@@ -92,6 +92,12 @@ class PostgresClaims:
             offered = [offer for offer in page if in_the_way.get(offer.id, True)]
             yield from offered[:left]
             left = None if left is None else left - len(offered)
+
+    def count_backlog(self) -> int:
+        with self._database.rolled_back("count_backlog") as tx:
+            self._prepare(tx)
+            with blaming(self._source.name, "count_candidates"):
+                return self._source.count_candidates(tx)
 
     def claim(self, limit: int) -> Window:
         with self._seen.lock:
@@ -255,7 +261,7 @@ class PostgresClaims:
         with blaming(self._source.name, "find_candidates"):
             return self._source.find_candidates(limit, after, tx)
 
-    def _moving(self, tx: Connection) -> Set[CandidateId]:
+    def _moving(self, tx: Connection) -> set[CandidateId]:
         found = fetch(tx, _SQL["find_moving"], {"source": self._source.name})
         return {CandidateId(row["id"]) for row in found}
 

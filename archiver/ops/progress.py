@@ -104,9 +104,8 @@ class Tally:
             case SweepStarted():
                 self.description = str(event.source)
                 self._finished_count, self._claimed_count = self.done_count, 0
-                self.total_count = None
-            case BacklogCounted():
-                self.total_count = self._finished_count + event.candidates_count
+            case BacklogCounted():  # of every source, before the first sweep
+                self.total_count = (self.total_count or 0) + event.candidates_count
             case CandidatesClaimed():
                 self._claimed_count += event.candidates_count
                 self._parked_count += event.parked_count

@@ -79,6 +79,15 @@ class Sections:
                 found += [row] if row else []
         return found
 
+    def count(self, tx: Tx, section: str, values: Values) -> int:
+        """How many rows a section of one statement answers; only the number is sent."""
+        (statement,) = self.statements(section)
+        text = b"select count(*) from (" + statement.for_psycopg() + b"\n) as answered"
+        with self._translated(section):
+            parameters = {**self._parameters, **values}
+            row = tx.execute(text, parameters, prepare=False).fetchone()
+        return int(row[0]) if row else 0
+
     def columns(self, tx: Tx, section: str, values: Values) -> list[tuple[str, int]]:
         """Run a section of one statement; name and type of the columns of its answer."""
         (statement,) = self.statements(section)

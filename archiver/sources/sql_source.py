@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Tx = psycopg.Connection[Any]
 
 
+_ALL = 2**31 - 1  # rows; no limit, for a section that wants one
+
+
 @dataclass(frozen=True, slots=True)
 class SourceParameters:
     """What every section may name: `:retention_jobs` and `:retention_age`."""
@@ -87,6 +90,9 @@ class SqlSource:
             problem = "rows are not in order of (due_at, id)"
             raise self._sections.refused(section="candidates", problem=problem)
         return offers
+
+    def count_candidates(self, tx: Tx) -> int:
+        return self._sections.count(tx, "candidates", page_values(_ALL, None))
 
     def on_archived(self, receipts: Sequence[Receipt], tx: Tx) -> Collection[CandidateId]:
         return self._flip(tx, "archived", receipts)

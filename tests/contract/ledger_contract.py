@@ -949,6 +949,15 @@ class LedgerContract:
         assert len(ledger.records.parked(SOURCE, 3)) == 3
         assert ledger.records.parked(SourceName("other"), 3) == []
 
+    def test_the_backlog_is_counted_and_nothing_is_written(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b"), page("c"))
+
+        assert claims.count_backlog() == 3
+        assert claims.count_backlog() == 3
+        assert len(claims.claim(9).claims) == 3
+
     # --- the source's own --------------------------------------------------------------------
 
     def test_housekeeping_stays_and_a_check_of_the_source_does_not(

@@ -119,6 +119,14 @@ class SourceContract:
             after = page[-1].position
         assert sorted(planted) == [(offer.due_at, offer.id) for offer in offered]
 
+    def test_what_is_counted_is_what_is_offered(
+        self, world: SourceWorld, tx: psycopg.Connection[Any]
+    ) -> None:
+        for number in range(7):
+            world.plant(f"row-{number}", LONG_AGO)
+        world.source.prepare(tx)
+        assert world.source.count_candidates(tx) == 7
+
     def test_only_the_receipts_row_is_flipped(
         self, world: SourceWorld, tx: psycopg.Connection[Any]
     ) -> None:

@@ -264,6 +264,11 @@ class FakeClaims:
             ]
         yield from offers[:limit]
 
+    def count_backlog(self) -> int:
+        with self._tables.lock, rolled_back() as tx:
+            self._source.prepare(tx)
+            return self._source.count_candidates(tx)
+
     def claim(self, limit: int) -> Window:
         with self._tables.lock:
             self._fleet.require_lease()

@@ -112,6 +112,12 @@ class _Common:
     def prepare(self, tx: Any) -> None:  # noqa: ARG002
         self.prepared_count += 1
 
+    def count_candidates(self, tx: Any) -> int:
+        return len(self.find_candidates(1_000_000, None, tx))
+
+    def find_candidates(self, limit: int, after: Position | None, tx: Any) -> Sequence[Offer]:
+        raise NotImplementedError
+
     def housekeeping(self, tx: Any, *, everything: bool) -> Mapping[str, int]:
         raise NotImplementedError
 

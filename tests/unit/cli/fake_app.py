@@ -156,6 +156,9 @@ class FakeApp:
         self.asked.append((sources, limit, stop.reason))
         return self.summary
 
+    def count_backlog(self, sources: Sequence[str] | None) -> None:
+        self.asked.append(("backlog", sources))
+
     def preview(
         self, sources: Sequence[str] | None, limit: int | None
     ) -> Iterator[tuple[SourceName, Offer]]:

@@ -34,7 +34,7 @@ def _tally(*events: Event, seconds_each: float = 1.0) -> tuple[Tally, float]:
 
 
 def test_rates_and_the_time_left_follow_from_what_was_done() -> None:
-    started = (SweepStarted(SOURCE, 1, release=True), BacklogCounted(SOURCE, 1_010))
+    started = (BacklogCounted(SOURCE, 1_010), SweepStarted(SOURCE, 1, release=True))
     tally, now = _tally(*started, *[ARCHIVED] * 18, seconds_each=0.5)
 
     assert tally.told(now) == ("18/1,010 objects  2/s  1.8 MiB/s  9 min 11 s left  0 released")
@@ -48,17 +48,18 @@ def test_without_a_backlog_no_end_is_promised() -> None:
 
 def test_a_backlog_that_was_too_small_grows() -> None:
     tally, _ = _tally(
-        SweepStarted(SOURCE, 1, release=True),
         BacklogCounted(SOURCE, 1),
+        SweepStarted(SOURCE, 1, release=True),
         CandidatesClaimed(SOURCE, candidates_count=5, parked_count=0),
     )
     assert tally.total_count == 5
 
 
 def test_a_second_source_is_counted_on_top() -> None:
-    first = (SweepStarted(SOURCE, 1, release=True), BacklogCounted(SOURCE, 1), ARCHIVED)
     other = SourceName("avatars")
-    tally, _ = _tally(*first, SweepStarted(other, 1, release=True), BacklogCounted(other, 4))
+    counted = (BacklogCounted(SOURCE, 1), BacklogCounted(other, 4))
+    first = (SweepStarted(SOURCE, 1, release=True), ARCHIVED)
+    tally, _ = _tally(*counted, *first, SweepStarted(other, 1, release=True))
     assert (tally.description, tally.done_count, tally.total_count) == ("avatars", 1, 5)
 
 
