@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from archiver.errors import FatalError, PermanentError
-    from archiver.model import Claim, Failure
+    from archiver.model import Claim, Failure, FencingToken
 
 
 @dataclass(slots=True)
@@ -55,25 +57,27 @@ class Controls:
         """Why a bucket with verdicts in waiting could not be proven."""
         return next((self._refusals[b] for b in self._suspects if b in self._refusals), None)
 
-    def held_claims(self) -> list[Claim]:
-        return [claim for waiting in self._suspects.values() for claim, _ in waiting]
+    def acquit_all(self) -> list[Claim]:
+        return [claim for bucket in list(self._suspects) for claim in self.acquit(bucket)]
 
 
 @dataclass(slots=True)
 class Streak:
-    """Failures of one store in a row, since anything last succeeded there."""
+    """Calls of one store that failed in a row, since anything last succeeded there."""
 
     limit: int
     failures: list[Failure] = field(default_factory=list)
+    _calls_count: int = 0
 
-    def add(self, failure: Failure) -> bool:
-        """True when it is long enough to doubt the store."""
-        self.failures.append(failure)
-        return len(self.failures) == self.limit
+    def add(self, failures: Sequence[Failure]) -> bool:
+        """One call failed, for all of these; True when the row is long enough to doubt."""
+        self.failures.extend(failures)
+        self._calls_count += 1
+        return self._calls_count == self.limit
 
     def end(self) -> list[Failure]:
         """Something succeeded, or the store was found to answer: they count, each its own."""
-        ended, self.failures = self.failures, []
+        ended, self.failures, self._calls_count = self.failures, [], 0
         return ended
 
 
@@ -90,6 +94,7 @@ class Breaker:
     _opened_at: float | None = None
     _closes_at: float = 0.0
     _trials_count: int = 0
+    _trial: FencingToken | None = None  # the claim that is, or was last, tried
 
     @property
     def is_open(self) -> bool:
@@ -109,6 +114,13 @@ class Breaker:
 
     def lets_one_through(self, now: float) -> bool:
         return now >= self._closes_at
+
+    def try_with(self, claim: Claim) -> None:
+        """Whatever else fails meanwhile was sent before, and proves nothing new."""
+        self._trial = claim.token
+
+    def is_trial(self, claim: Claim) -> bool:
+        return claim.token == self._trial
 
     @property
     def gives_up(self) -> bool:

@@ -19,10 +19,10 @@ from archiver.events import BreakerOpened, MoveFailed, ObjectParked, ObjectSuper
 from archiver.model import FailAnswer, Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from archiver.engine.run import Run
-    from archiver.errors import (
-        ArchiverError,
-    )
+    from archiver.errors import ArchiverError
     from archiver.model import Claim
 
 _FAILURES_GROUP = 200  # failures a transaction
@@ -55,8 +55,16 @@ class Failing:
             patience_seconds=run.plan.retry_wait_seconds,
         )
         self._counted: list[Failure] = []
+        self._counted_since = 0.0
         self._given_back: list[Claim] = []
         self._cold_is_proven = False
+        self._probed: set[str] = set()  # buckets whose probe has not come home
+        self.given_back_count = 0
+
+    @property
+    def is_probing(self) -> bool:
+        """What is to become of a failure is not decided yet."""
+        return bool(self._probed)
 
     # --- what the sweep tells --------------------------------------------------------------
 
@@ -80,7 +88,7 @@ class Failing:
                 self._run.fail_fatally(_denied_everywhere(error))
                 self._given_back.append(claim)
             case StoreUnavailable():
-                self._doubt(claim, error)
+                self._doubt([claim], error)
             case _:
                 self._count(_failure(claim, error))
 
@@ -91,6 +99,18 @@ class Failing:
             self._given_back.append(claim)
         else:
             self.failed(claim, error)
+
+    def window_unproven(self, claims: Sequence[Claim], error: ArchiverError) -> None:
+        """One call for a whole window failed: that is one failure, of the store."""
+        if isinstance(error, StoreUnavailable):
+            self._doubt(claims, error)
+            return
+        for claim in claims:
+            self.unproven(claim, error)
+
+    def busy(self, claim: Claim) -> None:
+        """The application held the row's lock for longer than a sweep waits for it."""
+        self._count(Failure(claim, "the application holds the row's lock"))
 
     def not_recovered(self, claim: Claim, error: ArchiverError) -> None:
         """A missing hot object is not provably in cold either: nobody can find it."""
@@ -105,8 +125,10 @@ class Failing:
 
     def bucket_is_refused(self, bucket: str, error: ArchiverError) -> None:
         """The probe of a bucket failed; what waits for it is no verdict about an object."""
+        self._probed.discard(bucket)
         if isinstance(error, StoreDenied):
             self._controls.refuse(bucket, error)  # reading another object may still prove it
+            self._stores_answer("hot")
         elif isinstance(error, FatalError):
             self._run.fail_fatally(error)
         else:
@@ -127,15 +149,15 @@ class Failing:
         return not (self._counted or self._given_back or is_in_doubt)
 
     def flush(self, *, is_last: bool) -> None:
-        """Tell the ledger: in groups, and everything once nothing else is in flight."""
+        """Tell the ledger: groups that are full or old; all once nothing else is in flight."""
         if is_last:
             for streak in self._streaks.values():
-                self._counted.extend(streak.end())
+                self._count(*streak.end())
             if (refusal := self._controls.refusal) is not None:
                 self._run.fail_fatally(refusal)
             if self._run.is_ending:
-                self._given_back.extend(self._controls.held_claims())
-        if self._counted and (is_last or len(self._counted) >= _FAILURES_GROUP):
+                self._given_back.extend(self._controls.acquit_all())
+        if self._counted and (is_last or self._is_group_due):
             counted, self._counted = self._counted, []
             answers = self._run.ledger("fail", partial(self._run.claims.fail, counted))
             for failure, answer in zip(counted, answers, strict=True):
@@ -143,7 +165,14 @@ class Failing:
             self._watch_ratio()
         if self._given_back:
             given_back, self._given_back = self._given_back, []
+            self.given_back_count += len(given_back)
             self._run.ledger("give_back", partial(self._run.claims.give_back, given_back))
+
+    @property
+    def _is_group_due(self) -> bool:
+        age_seconds = self._run.clock.monotonic() - self._counted_since
+        is_old = age_seconds >= self._run.plan.group_age_seconds
+        return is_old or len(self._counted) >= _FAILURES_GROUP
 
     def _judge(self, claim: Claim, error: ObjectMissing | ObjectDenied) -> None:
         """Believe a verdict about one object only where its bucket has a control."""
@@ -151,7 +180,7 @@ class Failing:
         if self._controls.is_proven(bucket):
             self._convict(claim, error)
         elif self._controls.suspect(bucket, claim, error):
-            self._prober.probe_bucket(bucket)
+            self._probe(bucket)
 
     def _convict(self, claim: Claim, error: PermanentError) -> None:
         if isinstance(error, ObjectMissing):
@@ -159,30 +188,35 @@ class Failing:
         else:
             self._count(_failure(claim, error))
 
-    def _doubt(self, claim: Claim, error: StoreUnavailable) -> None:
+    def _doubt(self, claims: Sequence[Claim], error: StoreUnavailable) -> None:
         """Hold failures of one store in a row: perhaps it is the store that failed."""
-        if self.breaker.is_open:
-            self._given_back.append(claim)
-            if self.breaker.lets_one_through(self._run.clock.monotonic()):
-                self._open_breaker(error.store, error)  # this was the trial, not a straggler
+        is_trial = any(self.breaker.is_trial(claim) for claim in claims)
+        if self.breaker.is_open and not is_trial:
+            self._given_back.extend(claims)  # stragglers, sent before it opened
             return
-        streak = self._streaks[error.store]
-        if not streak.add(_failure(claim, error)):
+        is_doubted = self._streaks[error.store].add([_failure(it, error) for it in claims])
+        if not (is_doubted or self.breaker.is_open):
             return
         if error.store == "hot":
             # Objects that fail by themselves may stand in a row; a store that is down
             # does not answer for its bucket either.
-            self._prober.probe_bucket(claim.candidate.location.bucket)
+            self._probe(claims[0].candidate.location.bucket)
         else:
             self._open_breaker("cold", error)
 
+    def _probe(self, bucket: str) -> None:
+        if bucket not in self._probed:
+            self._probed.add(bucket)
+            self._prober.probe_bucket(bucket)
+
     def _stores_answer(self, store: str) -> None:
-        self._counted.extend(self._streaks[store].end())
+        self._count(*self._streaks[store].end())
         if self.breaker.store == store:
             self.breaker.close()
 
     def store_answers(self, bucket: str) -> None:
         """A probe of a bucket succeeded: failures in a row were the objects' own."""
+        self._probed.discard(bucket)
         self._stores_answer("hot")
         self.bucket_is_proven(bucket)
 
@@ -194,8 +228,10 @@ class Failing:
         if self.breaker.gives_up:
             self._run.stop("failures")
 
-    def _count(self, failure: Failure) -> None:
-        self._counted.append(failure)
+    def _count(self, *failures: Failure) -> None:
+        if not self._counted:
+            self._counted_since = self._run.clock.monotonic()
+        self._counted.extend(failures)
 
     def _tell(self, failure: Failure, answer: FailAnswer) -> None:
         run, claim = self._run, failure.claim
@@ -216,6 +252,7 @@ class Failing:
                     ObjectSuperseded(run.source, claim.candidate.id, claim.candidate.location)
                 )
             case FailAnswer.LOST:
+                run.tally.waiting_ids.discard(claim.candidate.id)
                 run.observe(MoveFailed(claim, answer, failure.reason))
 
     def _watch_ratio(self) -> None:

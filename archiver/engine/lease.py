@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from archiver.errors import LeaseLost, LedgerUnavailable
+from archiver.errors import FatalError, LeaseLost, LedgerUnavailable
 
 if TYPE_CHECKING:
     from archiver.model import Lease
@@ -33,12 +33,15 @@ class Heartbeat:
         return self._lease
 
     def beat(self) -> None:
-        """Extend the lease; a database that does not answer only lets it run on."""
+        """Extend the lease; a database that does not answer only lets it run on.
+
+        One that refuses us ends it: whatever is under way must not be completed.
+        """
         try:
             lease = self._fleet.beat()
         except LedgerUnavailable:
             return
-        except LeaseLost:
+        except FatalError:
             with self._lock:
                 self._is_lost = True
             return

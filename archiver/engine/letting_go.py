@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from archiver.errors import FatalError, PermanentError, StoreUnavailable
+from archiver.errors import ArchiverError, FatalError, PermanentError, StoreUnavailable
 from archiver.events import ObjectReleased, ReleaseFailed
 from archiver.model import Outcome, ReleaseFailure
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from archiver.engine.release import Released, Releaser
     from archiver.engine.run import Run
-    from archiver.errors import ArchiverError
     from archiver.model import Release
 
 _LOOK_SECONDS = 1.0  # between two looks for due releases while nothing is recorded
@@ -44,7 +43,8 @@ class LettingGo:
     def step(self) -> None:
         """Claim what is due, unless enough of it is under way."""
         run, now = self._run, self._run.clock.monotonic()
-        if not run.plan.release or self.is_under_way or now < self._look_at:
+        is_pausing = run.is_ending or now < self._look_at
+        if not run.plan.release or self.is_under_way or is_pausing:
             return
         due = run.ledger(
             "claim_release", partial(run.releases.claim_release, run.plan.release_group)
@@ -52,12 +52,18 @@ class LettingGo:
         self.found_nothing = not due
         if not due:
             self._look_at = now + _LOOK_SECONDS
-        elif self._has_sung:
+            return
+        try:
+            releaser = self._releaser()
+        except ArchiverError:
+            self._give_back(due)
+            raise
+        if self._has_sung:
             self._send_out(due)
         else:
-            self._sing(due)
+            self._sing(due, releaser)
 
-    def _sing(self, due: Sequence[Release]) -> None:
+    def _sing(self, due: Sequence[Release], releaser: Releaser) -> None:
         self._sings = True
 
         def sang(_: None) -> None:
@@ -70,13 +76,13 @@ class LettingGo:
 
         def failed(error: ArchiverError) -> None:
             self._sings = False
-            self._give_back(due)
             if isinstance(error, FatalError):
+                self._give_back(due)
                 self._run.fail_fatally(error)
             else:
-                self._look_at = self._run.clock.monotonic() + self._run.plan.retry_base_seconds
+                self._fail(_failures(due, error))
 
-        self._run.pool.submit(partial(self._releaser().sing, due), sang, failed, ahead=True)
+        self._run.pool.submit(partial(releaser.sing, due), sang, failed, ahead=True)
 
     def _send_out(self, due: Sequence[Release]) -> None:
         size = self._run.plan.release_slice
@@ -85,16 +91,22 @@ class LettingGo:
 
     def _submit(self, piece: Sequence[Release]) -> None:
         self._slices_count += 1
-        self._run.pool.submit(
-            partial(self._releaser().release, piece),
-            self._ended,
-            partial(self._failed, piece),
-            ahead=True,
-        )
+        releaser = self._releaser()
+
+        def release() -> Released | None:
+            return None if self._run.is_ending else releaser.release(piece)
+
+        def ended(released: Released | None) -> None:
+            self._slices_count -= 1
+            if released is None:
+                self._give_back(piece)
+            else:
+                self._ended(released)
+
+        self._run.pool.submit(release, ended, partial(self._failed, piece), ahead=True)
 
     def _ended(self, released: Released) -> None:
         run = self._run
-        self._slices_count -= 1
         if released.ends:
             run.ledger("released", partial(run.releases.released, released.ends))
         for end in released.ends:
@@ -118,9 +130,7 @@ class LettingGo:
             self._submit(piece[:middle])
             self._submit(piece[middle:])
         else:
-            is_permanent = isinstance(error, PermanentError)
-            pause = error.retry_after_seconds if isinstance(error, StoreUnavailable) else None
-            self._fail([ReleaseFailure(it, str(error), is_permanent, pause) for it in piece])
+            self._fail(_failures(piece, error))
 
     def _fail(self, failures: Sequence[ReleaseFailure]) -> None:
         run = self._run
@@ -136,3 +146,9 @@ class LettingGo:
     def _give_back(self, releases: Sequence[Release]) -> None:
         run = self._run
         run.ledger("give_back_releases", partial(run.releases.give_back_releases, releases))
+
+
+def _failures(piece: Sequence[Release], error: ArchiverError) -> list[ReleaseFailure]:
+    is_permanent = isinstance(error, PermanentError)
+    pause = error.retry_after_seconds if isinstance(error, StoreUnavailable) else None
+    return [ReleaseFailure(it, str(error), is_permanent, pause) for it in piece]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from archiver.engine.verify import verify
 from archiver.events import ObjectArchived, ObjectParked, ObjectRecovered, ObjectSuperseded
-from archiver.model import Answer, Failure
+from archiver.model import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,8 +87,7 @@ class Recording:
 
     def _verify(self, stores: Stores, group: Sequence[Sent]) -> None:
         def failed(error: ArchiverError) -> None:
-            for sent in group:
-                self._failing.unproven(sent.claim, error)
+            self._failing.window_unproven([sent.claim for sent in group], error)
 
         self._run.pool.submit(
             partial(verify, group, stores.cold, stores.evidence),
@@ -137,9 +136,10 @@ class Recording:
             case Answer.REFUSED:
                 run.tally.parked += 1
                 run.tally.failed += 1
+                run.tally.waiting_ids.discard(receipt.id)
                 run.observe(ObjectParked(item.sent.claim, "the application's row refuses it"))
-            case Answer.LOST:
-                pass  # another worker owns it now, and counts it
+            case Answer.LOST:  # another worker owns it now, and counts it
+                run.tally.waiting_ids.discard(receipt.id)
 
     def _accepted(self, item: _Proven) -> None:
         run, receipt = self._run, item.receipt
@@ -157,9 +157,7 @@ class Recording:
         run = self._run
         tries = item.busy_tries + 1
         if tries >= _BUSY_TRIES:
-            reason = "the application holds the row's lock"
-            run.ledger("fail", partial(run.claims.fail, [Failure(item.sent.claim, reason)]))
-            run.tally.waiting_ids.add(item.receipt.id)
+            self._failing.busy(item.sent.claim)
             return
         wait_seconds = _BUSY_WAIT_SECONDS * 2**tries
         not_before = run.clock.monotonic() + wait_seconds

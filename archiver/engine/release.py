@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from archiver.engine.verify import is_as_recorded
-from archiver.errors import ArchiverError, CanaryFailed, FatalError
+from archiver.errors import CanaryFailed, PermanentError
 from archiver.model import Deleted, Evidence, Outcome, ReleaseEnd, ReleaseFailure
 
 if TYPE_CHECKING:
@@ -51,14 +51,13 @@ class Releaser:
         A store that we can write but not read must not cost a byte.
 
         Raises:
-            CanaryFailed: It could not be read, or is not what its receipt says.
+            CanaryFailed: It may not be read, is gone, or is not what its receipt says.
+            TransientError: Nothing is known: ask again.
         """
         receipt = min((item.recorded.receipt for item in releases), key=lambda r: r.size_bytes)
         try:
             seen = self.stores.cold.readback(receipt.cold.key)
-        except FatalError:
-            raise
-        except ArchiverError as error:
+        except PermanentError as error:
             raise CanaryFailed(where=str(receipt.cold), message=str(error)) from error
         if seen != receipt.digest:
             message = f"its SHA-256 is {seen}, the receipt says {receipt.digest}"

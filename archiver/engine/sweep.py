@@ -8,7 +8,7 @@ what was recorded is released later, what was claimed is taken over.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from archiver.engine.release import Releaser
     from archiver.engine.run import Run
     from archiver.engine.stop import Stop
-    from archiver.model import Claim, Sent, Summary
+    from archiver.model import Claim, Outlook, Sent, Summary
 
 _TURN_SECONDS = 0.25  # at most between two looks at the wish to stop
 _QUEUED_PER_THREAD = 3  # moves submitted a thread, so that none idles while the ledger is asked
@@ -68,12 +68,15 @@ class Sweep:
         self._moving: dict[int, Claim] = {}  # by token number
         self._alone: Claim | None = None  # its workers kept dying: nothing else moves beside
         self._claimed_count = 0
+        self._has_found = False  # anything to claim or to park
         self._moving_bytes = 0
+        self._sent_bytes = 0
         self._is_drained = False
         self._is_limited = False  # MAX_OBJECTS or MAX_BYTES: what is claimed is finished
         self._patient_until: float | None = None
         self._takeover_until: float | None = None
         self._last_progress = 0
+        self._last_given_back = 0
 
     def __call__(self, *, everything: bool) -> Summary:
         """Drain what is due. Every failure that stops the sweep is in the summary."""
@@ -87,7 +90,9 @@ class Sweep:
                 self._step()
             if run.is_ending:
                 self._drain()
-            if run.tally.archived:
+            elif not self._has_found:
+                run.observe(NothingDue(run.source))
+            if run.tally.archived and run.fatal is None:
                 self._housekeep(everything=False)
         except (FatalError, TransientError) as error:
             failure = error
@@ -104,6 +109,11 @@ class Sweep:
         is_idle = not self._moving and not self._ready
         self._recording.step(self._stores, is_idle=is_idle)
         self._failing.flush(is_last=self._nothing_moves)
+        given_back = self._failing.given_back_count
+        if given_back != self._last_given_back:
+            self._claimed_count -= given_back - self._last_given_back
+            self._last_given_back = given_back
+            self._is_drained = self._is_limited = False  # what went back can be claimed again
         recorded = self._recording.recorded_count
         if recorded != self._last_progress:
             self._last_progress = recorded
@@ -115,7 +125,7 @@ class Sweep:
 
     def _fill(self) -> None:
         """Claim the next window while this one is in flight."""
-        run, plan = self._run, self._run.plan
+        plan = self._run.plan
         if (
             self._is_drained
             or self._is_limited
@@ -130,14 +140,17 @@ class Sweep:
         if limit <= 0 or self._has_moved_enough_bytes:
             self._is_limited = True
             return
+        self._claim(limit)
+
+    def _claim(self, limit: int) -> None:
+        run = self._run
         window = run.ledger("claim", partial(run.claims.claim, limit))
         run.tally.parked += window.parked_count
         self._is_drained = window.is_drained
         if window.claims or window.parked_count:
+            self._has_found = True
             claimed = CandidatesClaimed(run.source, len(window.claims), window.parked_count)
             run.observe(claimed)
-        elif not self._claimed_count:
-            run.observe(NothingDue(run.source))
         self._claimed_count += len(window.claims)
         if window.must_run_alone:
             (self._alone,) = window.claims
@@ -149,7 +162,8 @@ class Sweep:
         breaker, now = self._failing.breaker, self._run.clock.monotonic()
         if breaker.is_open:
             self._give_back_ready(keep=1)
-            if not self._moving and breaker.lets_one_through(now):
+            is_deciding = self._moving or self._failing.is_probing
+            if not is_deciding and breaker.lets_one_through(now):
                 self._try_one()
             return
         width = self._run.plan.concurrency * (1 + _QUEUED_PER_THREAD)
@@ -160,28 +174,27 @@ class Sweep:
                 return
             self._start(self._ready.popleft())
         if self._alone is not None and not self._moving and not self._ready:
-            claim, self._alone = self._alone, None
-            self._start(claim)
+            self._start(self._alone)
 
     def _try_one(self) -> None:
-        if not self._ready:
-            window = self._run.ledger("claim", partial(self._run.claims.claim, 1))
-            self._run.tally.parked += window.parked_count
-            self._claimed_count += len(window.claims)
-            self._ready.extend(window.claims)
-        if self._ready:
-            self._start(self._ready.popleft())
-        else:
+        if not self._ready and self._alone is None:
+            self._claim(1)
+        claim = self._ready.popleft() if self._ready else self._alone
+        if claim is None:
             self._failing.breaker.close()  # nothing to try it with: nothing is due
+        else:
+            self._failing.breaker.try_with(claim)
+            self._start(claim)
 
     def _start(self, claim: Claim) -> None:
         self._moving[claim.token.number] = claim
         self._moving_bytes += claim.candidate.size_bytes or 0
         self._stores = self._stores or self._workshop.stores()
-        mover = self._workshop.mover()
+        mover, breaker = self._workshop.mover(), self._failing.breaker
 
         def move() -> Sent | None:
-            return None if self._run.is_ending else mover.move(claim)
+            is_held = breaker.is_open and not breaker.is_trial(claim)  # queued before that
+            return None if is_held or self._run.is_ending else mover.move(claim)
 
         def moved(sent: Sent | None) -> None:
             if sent is None:
@@ -198,6 +211,7 @@ class Sweep:
         self._home(sent.claim)
         bucket = sent.claim.candidate.location.bucket
         self._failing.moved(bucket, read_hot=not sent.is_recovered)
+        self._sent_bytes += 0 if sent.was_there else sent.size_bytes
         self._recording.sent(sent)
 
     def _not_moved(self, claim: Claim, error: ArchiverError) -> None:
@@ -207,6 +221,8 @@ class Sweep:
     def _home(self, claim: Claim) -> None:
         del self._moving[claim.token.number]
         self._moving_bytes -= claim.candidate.size_bytes or 0
+        if claim is self._alone:
+            self._alone = None
 
     def probe_bucket(self, bucket: str) -> None:
         """For `Failing`: is the bucket there, and ours?"""
@@ -238,9 +254,7 @@ class Sweep:
             run.stop("signal")
         if run.is_ending:
             return True
-        if not self._nothing_moves or self._letting_go.is_under_way:
-            return False
-        if not self._failing.is_empty:  # the last to come home failed: the next step tells
+        if run.pool.under_way_count:
             return False
         if not self._recording.is_empty:
             self._rest(self._recording.seconds_until_busy() or 0.0)
@@ -248,9 +262,12 @@ class Sweep:
         if self._failing.breaker.is_open:
             self._rest(self._failing.breaker.seconds_left(run.clock.monotonic()))
             return False
-        if not self._letting_go.found_nothing:
+        if not (self._nothing_moves and self._letting_go.found_nothing):
+            return False
+        if not self._failing.is_empty:  # the last to come home failed: the next step tells
             return False
         if self._is_limited:
+            self._look_out()
             run.stop("limit")
             return True
         return self._is_drained and not self._is_worth_waiting()
@@ -264,14 +281,12 @@ class Sweep:
     @property
     def _has_moved_enough_bytes(self) -> bool:
         limit = self._run.plan.max_bytes
-        return limit is not None and self._run.tally.moved_bytes + self._moving_bytes >= limit
+        return limit is not None and self._sent_bytes + self._moving_bytes >= limit
 
     def _is_worth_waiting(self) -> bool:
         """Wait for retries that fall due, releases whose grace ends, claims of the dead."""
-        run, plan, now = self._run, self._run.plan, self._run.clock.monotonic()
-        outlook = run.ledger("outlook", run.claims.outlook)
-        run.tally.elsewhere = outlook.elsewhere_count
-        run.tally.pending_release = outlook.pending_release_count
+        plan, now = self._run.plan, self._run.clock.monotonic()
+        outlook = self._look_out()
         if self._patient_until is None:
             self._patient_until = now + plan.retry_wait_seconds
         if self._takeover_until is None:
@@ -290,12 +305,20 @@ class Sweep:
         self._letting_go.look_now()
         return True
 
+    def _look_out(self) -> Outlook:
+        outlook = self._run.ledger("outlook", self._run.claims.outlook)
+        self._run.tally.elsewhere = outlook.elsewhere_count
+        self._run.tally.pending_release = outlook.pending_release_count
+        return outlook
+
     def _rest(self, seconds: float) -> None:
         self._run.clock.sleep(min(_TURN_SECONDS, max(0.01, seconds)))
 
     def _drain(self) -> None:
         """Begin nothing; bring home what is in flight, within the bound; give the rest back."""
         run = self._run
+        if isinstance(run.fatal, LeaseLost):
+            return  # the claims may be others' already: nothing is completed or given back
         self._give_back_ready(keep=0)
         if run.stopped == "signal":
             run.observe(Draining(self._stop.reason or "signal", run.plan.drain_seconds))
@@ -316,7 +339,7 @@ class Sweep:
         """Claims that are still in our hands; a put that hangs can no longer be recorded."""
         for claim in (*self._moving.values(), *self._recording.unrecorded_claims()):
             self._failing.give_back(claim)
-        if self._alone is not None:
+        if self._alone is not None and self._alone.token.number not in self._moving:
             self._failing.give_back(self._alone)
         self._failing.flush(is_last=True)
 
@@ -328,8 +351,8 @@ class Sweep:
         else:
             run.stop("failures")
         run.observe(SweepFailed(run.source, str(error)))
-        if isinstance(error, LeaseLost | LedgerUnavailable):
-            return  # the claims are others' already, or cannot be given back: they run out
+        if isinstance(error, LedgerUnavailable):
+            return  # the claims cannot be given back: they run out
         try:
             self._drain()
         except ArchiverError:  # the first error is the one to report
@@ -343,12 +366,17 @@ class Sweep:
         return summary
 
     def _housekeep(self, *, everything: bool) -> None:
-        run = self._run
-        counts = run.ledger(
-            "housekeeping", partial(run.claims.housekeeping, everything=everything)
-        )
-        if any(counts.values()):
-            run.observe(Housekept(run.source, counts))
+        """Let the source keep house, again while it finds something to do: it is bounded."""
+        run, total = self._run, Counter[str]()
+        while True:
+            keep = partial(run.claims.housekeeping, everything=everything)
+            counts = run.ledger("housekeeping", keep)
+            total.update(counts)
+            everything = False  # that has noted all rows; the rest is what it noted
+            if not any(counts.values()) or self._stop.reason is not None:
+                break
+        if any(total.values()):
+            run.observe(Housekept(run.source, dict(total)))
 
     def _give_back_ready(self, *, keep: int) -> None:
         while len(self._ready) > keep:

@@ -39,7 +39,7 @@ from archiver.model import (
 )
 from tests.fakes.clock import ManualClock
 from tests.fakes.faults import flipped, truncated, unavailable
-from tests.fakes.stores import ENFORCES_ALL, FakeColdStore, FakeHotStore
+from tests.fakes.stores import FakeColdStore, FakeHotStore
 
 PAGE = b"<html>page</html>"
 BODY = gzip.compress(PAGE, mtime=0)

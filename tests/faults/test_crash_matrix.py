@@ -1,0 +1,288 @@
+"""A sweep is hit before and after every call that crosses a contract, by enumeration.
+
+The calls are those that a sweep without trouble makes: a new step is covered the day it is
+written. What hits it is a death, a lost reply, a whole sweep of another worker in between, a
+pause longer than the lease, or the application that captures a page again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from archiver.errors import LedgerUnavailable, StoreUnavailable
+from archiver.model import ClaimState, ColdKey, Evidence
+from tests.fakes.table_source import page
+from tests.unit.engine.world import Script, World, at, ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from archiver.model import Summary
+    from tests.unit.engine.world import Worker
+
+T = TypeVar("T")
+
+SEEDS = [0, 1, 2]
+SMALL = {  # so that every loop of the engine turns more than once
+    "batch_size": 4,
+    "concurrency": 2,
+    "verify_group": 2,
+    "record_group": 3,
+    "release_group": 4,
+    "release_slice": 2,
+}
+PARKED = ["070", "080"]
+TAKEN = ColdKey("jobs/060.html.gz")
+
+
+class Died(BaseException):
+    """The process is gone; nobody catches this."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Before or after the call of this number."""
+
+    number: int
+    is_after: bool
+    call: str
+
+    def __str__(self) -> str:
+        return f"{'after' if self.is_after else 'before'} {self.call} #{self.number}"
+
+
+class Hit(Script):
+    """A script that does one thing at one point, and counts the calls on the way."""
+
+    def __init__(self, point: Point | None, what: Callable[[], object]) -> None:
+        super().__init__()
+        self.has_hit = False
+        self._point = point
+        self._what = what
+
+    def around(self, name: str, call: Callable[[], T]) -> T:
+        number = len(self.calls)
+        self.calls.append(name)
+        if self._is_at(number, is_after=False):
+            self._do()
+        try:
+            return call()
+        finally:
+            if self._is_at(number, is_after=True):
+                self._do()
+
+    def _is_at(self, number: int, *, is_after: bool) -> bool:
+        return self._point is not None and (number, is_after) == (
+            self._point.number,
+            self._point.is_after,
+        )
+
+    def _do(self) -> None:
+        self.has_hit = True
+        self._what()
+
+
+def eventful_world(seed: int, evidence: Evidence = Evidence.SIGNED) -> World:
+    """Every kind of row there is, and hot copies that fell due before."""
+    world = World(seed=seed, evidence=evidence, retry_base_seconds=0.25)
+    world.plant(*ids(3), "050")
+    world.sweep(release=False)
+    # To be recovered from cold: the row is back from a backup, the hot object is not.
+    world.rows.plant(page("050", minutes=50))
+    world.lose_hot("050")
+    world.plant(*ids(3, start=3))
+    # Other bytes lie under its key already.
+    world.plant("060")
+    world.cold.create(TAKEN, b"older", metadata={}, content_type=None, content_encoding=None)
+    # Parked: not what its row promises, and a bad pointer.
+    world.plant("070", content_digest=page("x").content_digest)
+    world.rows.plant(page("080", minutes=80, path=None))
+    return world
+
+
+def calls_of(seed: int, evidence: Evidence) -> list[str]:
+    """All calls of a sweep that nothing happens to."""
+    world = eventful_world(seed, evidence)
+    worker = world.worker()
+    worker.sweep(retry_wait_seconds=60, **SMALL)
+    assert [] == leftovers(world)
+    return worker.script.calls
+
+
+def points_of(seed: int, evidence: Evidence) -> Iterator[Point]:
+    for number, call in enumerate(calls_of(seed, evidence)):
+        yield Point(number, is_after=False, call=call)
+        yield Point(number, is_after=True, call=call)
+
+
+def struck(world: World, point: Point, what: Callable[[Worker], object]) -> Worker:
+    """A worker whose script does this at that point."""
+    worker = world.worker()
+    # The proxies hold the script they were made with: it is replaced before any is used.
+    script = Hit(point, lambda: what(worker))
+    for between in (worker._claims, worker._releases):
+        between._script = script
+    worker.script = script
+    return worker
+
+
+def finish(world: World) -> Summary:
+    """Whoever comes next, after every lease has run out."""
+    world.outlive_leases()
+    return world.sweep(retry_wait_seconds=60, **SMALL)
+
+
+def leftovers(world: World) -> list[str]:
+    """All that must not be there once everything is done.
+
+    A copy that was made and never recorded may stay where the page was captured again
+    meanwhile: its next version goes to a key of its own.
+    """
+    found = [*world.troubles(), *world.held()]
+    found += [f"still pending: {it}" for it in world.pointing_ids if it not in PARKED]
+    found += [f"still hot: {it}" for it in world.hot_ids if it != "070"]
+    states = dict.fromkeys(PARKED, ClaimState.PARKED)
+    if world.claim_states() != states:
+        found.append(f"claims {world.claim_states()}")
+    unknown = set(world.cold.objects) - {it.receipt.cold.key for it in world.tables.receipts}
+    left_behind = {TAKEN, *world.superseded_keys}
+    found += [f"an orphan in cold: {key}" for key in unknown - left_behind]
+    if world.tables.releases:
+        found.append(f"releases {list(world.tables.releases)}")
+    return found
+
+
+def matrix(
+    seed: int, evidence: Evidence, strike: Callable[[World, Point], None]
+) -> tuple[int, list[str]]:
+    """Each point in a world of its own; what went wrong, by point."""
+    count, wrong = 0, []
+    for point in points_of(seed, evidence):
+        world = eventful_world(seed, evidence)
+        strike(world, point)
+        count += 1
+        wrong += [f"{point}: {it}" for it in leftovers(world)]
+    return count, wrong
+
+
+def report(name: str, seed: int, count: int) -> None:
+    print(f"{name}, seed {seed}: {count} points")  # noqa: T201  # `pytest -s` shows it
+
+
+@pytest.mark.parametrize("evidence", [Evidence.SIGNED, Evidence.READBACK], ids=str)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_byte_is_lost_wherever_the_worker_dies(seed: int, evidence: Evidence) -> None:
+    """The bytes are hot, or cold with a receipt; and nothing is left lying about."""
+
+    def die(_: Worker) -> None:
+        raise Died
+
+    def strike(world: World, point: Point) -> None:
+        worker = struck(world, point, die)
+        with pytest.raises(Died):
+            worker.sweep(retry_wait_seconds=60, **SMALL)
+        assert len(worker.script.calls) == point.number + 1, "it went on after its death"
+        worker.stop_beating()
+        assert [] == world.troubles(), point
+        finish(world)
+
+    count, wrong = matrix(seed, evidence, strike)
+    report(f"death at {evidence}", seed, count)
+    assert [] == wrong
+    assert count > 100
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_answer_that_never_comes_changes_nothing(seed: int) -> None:
+    """One call of the ledger or a store fails, before or after it took effect."""
+
+    def fail_at(point: Point) -> Callable[[Worker], None]:
+        room, _, operation = point.call.partition(".")
+
+        def fail(_: Worker) -> None:
+            if room in ("claims", "releases"):
+                raise LedgerUnavailable(operation=operation, message="scripted")
+            side = "cold" if room == "cold" else "hot"
+            raise StoreUnavailable(store=side, operation=operation, code="scripted")
+
+        return fail
+
+    def strike(world: World, point: Point) -> None:
+        worker = struck(world, point, fail_at(point))
+        worker.sweep(retry_wait_seconds=60, **SMALL)
+        assert [] == world.troubles(), point
+        worker.leave()
+        finish(world)
+
+    count, wrong = matrix(seed, Evidence.SIGNED, strike)
+    report("lost answer", seed, count)
+    assert [] == wrong
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_g5_another_workers_whole_sweep_fits_in_anywhere(seed: int) -> None:
+    def sweep_beside(world: World) -> Callable[[Worker], None]:
+        def sweep(_: Worker) -> None:
+            other = world.worker()
+            other.sweep(**SMALL)
+            other.leave()
+
+        return sweep
+
+    def strike(world: World, point: Point) -> None:
+        worker = struck(world, point, sweep_beside(world))
+        summary = worker.sweep(retry_wait_seconds=60, **SMALL)
+        assert summary.state == "done", point
+        worker.leave()
+        finish(world)
+
+    count, wrong = matrix(seed, Evidence.SIGNED, strike)
+    report("another worker", seed, count)
+    assert [] == wrong
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_g9_a_worker_that_wakes_after_its_lease_harms_nothing(seed: int) -> None:
+    """It sleeps in the middle of a call; meanwhile another finishes all of its work."""
+
+    def oversleep(world: World) -> Callable[[Worker], None]:
+        def sleep(worker: Worker) -> None:
+            worker.stop_beating()
+            finish(world)
+            assert [] == world.troubles()
+
+        return sleep
+
+    def strike(world: World, point: Point) -> None:
+        worker = struck(world, point, oversleep(world))
+        worker.sweep(retry_wait_seconds=60, **SMALL)
+        assert [] == world.troubles(), point
+        worker.leave()
+        finish(world)
+
+    count, wrong = matrix(seed, Evidence.SIGNED, strike)
+    report("oversleeping", seed, count)
+    assert [] == wrong
+
+
+@pytest.mark.parametrize("id_", ["001", "004"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_g3_a_page_captured_again_at_any_time_is_never_lost(seed: int, id_: str) -> None:
+    """001 is archived and its release is due; 004 is still to be moved."""
+    newer = b"captured again, and longer than before"
+
+    def strike(world: World, point: Point) -> None:
+        worker = struck(world, point, lambda _: world.capture_again(id_, newer))
+        worker.sweep(retry_wait_seconds=60, **SMALL)
+        assert [] == world.troubles(), point
+        worker.leave()
+        finish(world)
+        assert world.rows.row(id_).hot_path is None
+        assert world.hot.peek(at(id_)) is None
+
+    count, wrong = matrix(seed, Evidence.SIGNED, strike)
+    report(f"{id_} captured again", seed, count)
+    assert [] == wrong

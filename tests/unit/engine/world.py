@@ -1,0 +1,510 @@
+"""A whole little world for the engine: rows, two stores, a ledger, a clock, and workers.
+
+Workers run the real engine, one piece of work a turn, in an order that a seed chooses. Every
+call that crosses a contract passes a `Script`, which logs it and may do something around it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import random
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from archiver.engine.budget import BytesInFlight
+from archiver.engine.lease import Heartbeat
+from archiver.engine.move import Mover, Stores
+from archiver.engine.release import Releaser
+from archiver.engine.run import Run, SweepPlan
+from archiver.engine.stop import Stop
+from archiver.engine.sweep import Sweep
+from archiver.ledger.settings import LedgerSettings
+from archiver.model import ClaimState, ColdKey, Digest, Evidence, HotLocation, Secret
+from tests.fakes.clock import ManualClock
+from tests.fakes.ledger import FakeLedger
+from tests.fakes.pool import SteppingPool
+from tests.fakes.stores import ENFORCES_ALL, FakeColdStore, FakeHotStore
+from tests.fakes.table_source import BUCKET, MemorySource, PageRow, page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from archiver.engine.pool import Pool
+    from archiver.errors import ArchiverError
+    from archiver.events import Event
+    from archiver.model import Capabilities, Summary
+    from archiver.protocols import Claims, ColdStore, HotStore, OpenObject, Releases
+    from tests.fakes.table_source import MemoryTransaction
+
+T = TypeVar("T")
+E = TypeVar("E", bound="Event")
+
+LEASE_SECONDS = 60.0
+_READS_WITHOUT_A_STEP = 200_000  # of the clock; an engine that turns on the spot reads it
+_WATCHED = {
+    "hot": {"identify", "delete", "probe"},
+    "open": {"read"},
+    "cold": {"create", "stat_many", "look", "held_digest", "readback", "read", "list"},
+    "claims": {"begin", "claim", "give_back", "record", "fail", "outlook", "housekeeping"},
+    "releases": {"claim_release", "released", "fail_release", "give_back_releases"},
+}
+
+
+def body_of(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
+class Hangs(BaseException):
+    """Raised in a store's call: it never returns, and its thread with it."""
+
+
+class KeptSource(MemorySource):
+    """A source whose house has something to do only where a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.houses_due: list[int] = []  # what the next calls find to do
+        self.asked: list[bool] = []  # for everything?
+
+    def housekeeping(self, tx: MemoryTransaction, *, everything: bool) -> Mapping[str, int]:  # noqa: ARG002  # nothing to undo
+        self.asked.append(everything)
+        return {"houses_kept": self.houses_due.pop(0) if self.houses_due else 0}
+
+
+class BeatingClock(ManualClock):
+    """A manual clock that calls the heartbeats which fall due while it is slept on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._beats: list[list[Any]] = []  # [next at, seconds, work]
+        self._reads_count = 0
+
+    def monotonic(self) -> float:
+        self._reads_count += 1
+        assert self._reads_count < _READS_WITHOUT_A_STEP, "the engine turns on the spot"
+        return super().monotonic()
+
+    def stepped(self) -> None:
+        """Something happened: the engine does not turn on the spot."""
+        self._reads_count = 0
+
+    def sleep(self, seconds: float) -> None:
+        self.stepped()
+        until = self.monotonic() + max(0.0, seconds)
+        while due := [beat for beat in self._beats if beat[0] <= until]:
+            beat = min(due, key=lambda it: it[0])
+            self.advance(max(0.0, beat[0] - self.monotonic()))
+            beat[0] += beat[1]
+            beat[2]()
+        super().sleep(max(0.0, until - self.monotonic()))
+
+    def every(self, seconds: float, work: Callable[[], None]) -> Callable[[], None]:
+        beat = [self.monotonic() + seconds, seconds, work]
+        self._beats.append(beat)
+
+        def end() -> None:
+            self._beats = [it for it in self._beats if it is not beat]
+
+        return end
+
+
+class LimpingPool(SteppingPool):
+    """A stepping pool in which work may hang: it stays under way for ever."""
+
+    def __init__(self, clock: BeatingClock, choose: Callable[[int], int]) -> None:
+        super().__init__(clock, choose)
+        self._beating = clock
+        self._hung_count = 0
+
+    @property
+    def under_way_count(self) -> int:
+        return super().under_way_count + self._hung_count
+
+    def turn(self, timeout_seconds: float) -> bool:
+        self._beating.stepped()
+        try:
+            return super().turn(timeout_seconds)
+        except Hangs:
+            self._hung_count += 1
+            return False
+
+
+@dataclass
+class _Rule:
+    name: str
+    before: Callable[[], object] | None
+    after: Callable[[], object] | None
+    times: int | None
+    skip: int
+
+    def is_for(self, name: str) -> bool:
+        if self.name not in ("*", name) or self.times == 0:
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+
+class Script:
+    """What happens around calls across a contract, by name (`claims.record`); a log of all."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self._rules: list[_Rule] = []
+
+    def on(
+        self,
+        name: str,
+        *,
+        before: Callable[[], object] | None = None,
+        after: Callable[[], object] | None = None,
+        times: int | None = 1,
+        skip: int = 0,
+    ) -> None:
+        self._rules.append(_Rule(name, before, after, times, skip))
+
+    def around(self, name: str, call: Callable[[], T]) -> T:
+        self.calls.append(name)
+        rules = [rule for rule in self._rules if rule.is_for(name)]
+        for rule in rules:
+            if rule.before is not None:
+                rule.before()
+        result = call()
+        for rule in rules:
+            if rule.after is not None:
+                rule.after()
+        return result
+
+
+def raising(make: Callable[[], BaseException]) -> Callable[[], object]:
+    def raise_it() -> object:
+        raise make()
+
+    return raise_it
+
+
+class _Between:
+    """Stands before one side of a contract; its calls pass the script."""
+
+    def __init__(self, inner: object, room: str, script: Script) -> None:
+        self._inner: Any = inner
+        self._room = room
+        self._script = script
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if name not in _WATCHED[self._room]:
+            return value
+
+        def call(*args: Any, **named: Any) -> Any:
+            return self._script.around(f"{self._room}.{name}", lambda: value(*args, **named))
+
+        return call
+
+
+class _BetweenHot(_Between):
+    @contextmanager
+    def open(self, location: HotLocation) -> Iterator[OpenObject]:
+        with ExitStack() as stack:
+            found = self._script.around(
+                "hot.open", lambda: stack.enter_context(self._inner.open(location))
+            )
+            yield cast("OpenObject", _Between(found, "open", self._script))
+
+
+class Workshop:
+    """Opens the fakes, and counts how often it was asked to."""
+
+    def __init__(self, world: World, worker: Worker) -> None:
+        self._world = world
+        self._worker = worker
+        self.asked_count = 0
+        self.refusal: ArchiverError | None = None
+
+    def stores(self) -> Stores:
+        self.asked_count += 1
+        if self.refusal is not None:
+            raise self.refusal
+        world, script = self._world, self._worker.script
+        return Stores(
+            cast("HotStore", _BetweenHot(world.hot, "hot", script)),
+            cast("ColdStore", _Between(world.cold, "cold", script)),
+            world.evidence,
+            world.shared_bucket,
+        )
+
+    def mover(self) -> Mover:
+        return Mover(
+            self.stores(), BytesInFlight(), self._worker.heartbeat, FakeLedgerId.ledger_id
+        )
+
+    def releaser(self) -> Releaser:
+        return Releaser(
+            self.stores(),
+            self._worker.heartbeat,
+            self._world.clock,
+            self._world.grace_seconds,
+            delete_seconds=LEASE_SECONDS / 2,
+        )
+
+
+class FakeLedgerId:
+    ledger_id = "fake-ledger"
+
+
+class Worker:
+    """One process: it dies with `die`, or leaves with `leave`."""
+
+    def __init__(self, world: World, ledger: FakeLedger, seed: int) -> None:
+        self._world = world
+        self._ledger = ledger
+        self.script = Script()
+        self.stop = Stop()
+        self.events: list[Event] = []
+        self.heartbeat = Heartbeat(ledger.fleet, world.clock)
+        self.pool: Pool = LimpingPool(world.clock, _order(seed))
+        self.workshop = Workshop(world, self)
+        self._claims = _Between(ledger.claims(world.rows), "claims", self.script)
+        self._releases = _Between(ledger.releases(world.rows), "releases", self.script)
+        self.stop_beating = world.clock.every(
+            self.heartbeat.interval_seconds, self.heartbeat.beat
+        )
+
+    def sweep(self, **plan: Any) -> Summary:
+        """One sweep, small groups unless the test says otherwise, with no patience."""
+        return Sweep(self.run(**plan), self.workshop, self.stop)(everything=True)
+
+    def run(self, **plan: Any) -> Run:
+        return Run(
+            source=self._world.rows.name,
+            claims=cast("Claims", self._claims),
+            releases=cast("Releases", self._releases),
+            pool=self.pool,
+            heartbeat=self.heartbeat,
+            clock=self._world.clock,
+            observe=self.events.append,
+            plan=SweepPlan(**{"concurrency": 4, "batch_size": 10, **plan}),
+        )
+
+    def told(self, kind: type[E]) -> list[E]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def leave(self) -> None:
+        self.stop_beating()
+        self._ledger.fleet.leave()
+
+
+@dataclass(frozen=True)
+class Version:
+    """Bytes that the application put at a place, and has not thrown away itself."""
+
+    id: str
+    location: HotLocation
+    body: bytes
+
+
+class World:
+    """Planted by a test, swept by workers, and judged by `troubles`."""
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        evidence: Evidence = Evidence.SIGNED,
+        capabilities: Capabilities = ENFORCES_ALL,
+        grace_seconds: float = 0.0,
+        max_attempts: int = 16,
+        retry_base_seconds: float = 2.0,
+    ) -> None:
+        self.seed = seed
+        self.evidence = evidence
+        self.grace_seconds = grace_seconds
+        self.shared_bucket: str | None = None
+        self.clock = BeatingClock()
+        self.hot = FakeHotStore(BUCKET)
+        self.cold = FakeColdStore(capabilities=capabilities)
+        self.rows = KeptSource()
+        self._ledger = FakeLedger(
+            self.clock,
+            settings=LedgerSettings(
+                url=Secret(""),
+                lease_seconds=LEASE_SECONDS,
+                retry_base_seconds=retry_base_seconds,
+                max_attempts=max_attempts,
+                release_grace_seconds=grace_seconds,
+            ),
+        )
+        self._versions: dict[HotLocation, Version] = {}
+        self._lost: set[HotLocation] = set()
+        self.superseded_keys: set[ColdKey] = set()
+        self.last: Worker | None = None
+
+    # --- the application ---------------------------------------------------------------------
+
+    def plant(self, *ids: str, content: bytes | None = None, **row: Any) -> None:
+        """Rows in this order, each with its object in hot."""
+        for id_ in ids:
+            minutes = row.get("minutes", int(id_) if id_.isdigit() else 0)
+            bytes_of_it = id_.encode() if content is None else content
+            planted = page(id_, minutes=minutes, content=bytes_of_it)
+            planted = replace(planted, **{k: v for k, v in row.items() if k != "minutes"})
+            self.put(planted, bytes_of_it)
+
+    def put(self, row: PageRow, content: bytes) -> None:
+        """The application stores an object, then points its row at it."""
+        assert row.hot_bucket is not None
+        assert row.hot_path is not None
+        location = HotLocation(row.hot_bucket, row.hot_path)
+        self.hot.plant(location, body_of(content))
+        self._versions[location] = Version(row.id, location, body_of(content))
+        self.rows.plant(row)
+
+    def capture_again(self, id_: str, content: bytes) -> None:
+        """A new version of a page, over the old one's path."""
+        old = page(id_)
+        self.superseded_keys.add(ColdKey(f"jobs/{id_}.html.gz"))
+        again = replace(
+            self.rows.row(id_),
+            hot_bucket=old.hot_bucket,
+            hot_path=old.hot_path,
+            cold_key=None,
+            content_digest=Digest.of(content),
+        )
+        self.put(again, content)
+
+    def lose_hot(self, id_: str) -> None:
+        """The object is gone from hot, though its row points at it."""
+        self._lost.add(at(id_))
+        self.hot.remove(at(id_))
+
+    def forget(self, id_: str) -> None:
+        """The bytes of this row are nobody's concern any more: the test lost them itself."""
+        self._versions.pop(at(id_), None)
+
+    # --- workers -----------------------------------------------------------------------------
+
+    def worker(self, seed: int | None = None) -> Worker:
+        self.last = Worker(self, self._ledger.another(), self.seed if seed is None else seed)
+        return self.last
+
+    def sweep(self, **plan: Any) -> Summary:
+        """One process that sweeps once and leaves; no claim may be left in its hands."""
+        worker = self.worker()
+        summary = worker.sweep(**plan)
+        held = self.held()
+        worker.leave()
+        assert [] == held
+        return summary
+
+    def outlive_leases(self) -> None:
+        self.clock.stepped()
+        self.clock.advance(LEASE_SECONDS + 1)
+
+    # --- what is ------------------------------------------------------------------------------
+
+    @property
+    def tables(self) -> Any:
+        return self._ledger.tables
+
+    @property
+    def hot_ids(self) -> list[str]:
+        """Whose objects are in hot."""
+        return sorted(it.path.removeprefix("jobs/").split(".")[0] for it in self.hot.objects)
+
+    @property
+    def pointing_ids(self) -> list[str]:
+        """Whose rows point at hot."""
+        return sorted(row.id for row in self.rows._rows.values() if row.hot_path is not None)
+
+    def claim_states(self) -> dict[str, ClaimState]:
+        return {key[1]: row.state for key, row in self.tables.claims.items()}
+
+    def attempts(self, id_: str) -> int:
+        row = self.tables.claims.get((self.rows.name, id_))
+        return 0 if row is None else row.attempts_count
+
+    def reasons(self) -> dict[str, str | None]:
+        return {key[1]: row.reason for key, row in self.tables.claims.items()}
+
+    def parked_releases(self) -> dict[str, str]:
+        return {
+            row.recorded.receipt.id: row.reason
+            for row in self.tables.releases.values()
+            if row.parked_at is not None
+        }
+
+    def receipted_keys(self, id_: str) -> list[ColdKey]:
+        return [it.receipt.cold.key for it in self.tables.receipts if it.receipt.id == id_]
+
+    def held(self) -> list[str]:
+        """Claims and releases in somebody's hands."""
+        return [
+            f"claim of {key[1]} by {row.token}"
+            for key, row in self.tables.claims.items()
+            if row.state is ClaimState.CLAIMED
+        ] + [
+            f"release of {row.recorded.receipt.id} by {row.token}"
+            for row in self.tables.releases.values()
+            if row.token is not None
+        ]
+
+    def troubles(self) -> list[str]:
+        """What breaks the promises; empty in every world that is well."""
+        return [
+            *(f"unreachable: {it}" for it in self._versions.values() if not self._is_safe(it)),
+            *self._dangling(),
+            *self._doubled(),
+        ]
+
+    def _is_safe(self, version: Version) -> bool:
+        if self.hot.peek(version.location) == version.body:
+            return True
+        return any(
+            it.receipt.id == version.id
+            and it.receipt.evidence > Evidence.UNPROVEN
+            and it.receipt.digest == Digest.of(version.body)
+            and self.cold.peek(it.receipt.cold.key) == version.body
+            for it in self.tables.receipts
+        )
+
+    def _dangling(self) -> Iterator[str]:
+        for row in self.rows._rows.values():
+            if row.hot_bucket is not None and row.hot_path is not None:
+                location = HotLocation(row.hot_bucket, row.hot_path)
+                if self.hot.peek(location) is None and location not in self._lost:
+                    yield f"{row.id} points at nothing in hot"
+            elif row.cold_key is not None:
+                body = self.cold.peek(ColdKey(row.cold_key))
+                if body is None or Digest.of(gzip.decompress(body)) != row.content_digest:
+                    yield f"{row.id} points at something else in cold"
+                elif row.cold_key not in self.receipted_keys(row.id):
+                    yield f"{row.id} was flipped without a receipt"
+
+    def _doubled(self) -> Iterator[str]:
+        seen: set[tuple[str, Digest, bool]] = set()
+        for it in self.tables.receipts:
+            what = (it.receipt.id, it.receipt.digest, it.receipt.is_recovered)
+            if what in seen:
+                yield f"two receipts for {what}"
+            seen.add(what)
+        ended = [it[0].receipt_id for it in self.tables.outcomes]
+        if len(ended) != len(set(ended)):
+            yield f"a receipt that ended twice: {ended}"
+
+
+def at(id_: str) -> HotLocation:
+    """Where the object of a page lies in hot."""
+    return HotLocation(BUCKET, f"jobs/{id_}.html.gz")
+
+
+def ids(count: int, start: int = 0) -> list[str]:
+    return [f"{number:03}" for number in range(start, start + count)]
+
+
+def _order(seed: int) -> Callable[[int], int]:
+    """Zero: first in, first out."""
+    return random.Random(seed).randrange if seed else lambda _count: 0  # noqa: S311  # an order of work, no secret
