@@ -246,15 +246,17 @@ def _claim_facts(history: History) -> dict[str, str]:
 
 def _receipt_facts(recorded: Recorded, outcome: Outcome | None, ended: str) -> dict[str, str]:
     receipt = recorded.receipt
-    return {
+    facts = {
         "archived": instant(recorded.archived_at),
         "hot": str(receipt.location),
         "cold": str(receipt.cold),
         "size": f"{bytes_text(receipt.size_bytes)} ({count_text(receipt.size_bytes)} bytes)",
         "digest": f"sha256:{receipt.digest}",
-        "evidence": str(receipt.evidence),
-        "hot copy": "not released yet" if outcome is None else f"{outcome.value} {ended}",
     }
+    if receipt.content_digest is not None:
+        facts["content digest"] = f"sha256:{receipt.content_digest}"
+    ending = "not released yet" if outcome is None else f"{outcome.value} {ended}"
+    return facts | {"evidence": str(receipt.evidence), "hot copy": ending}
 
 
 def _history_fields(history: History) -> dict[str, object]:

@@ -165,6 +165,8 @@ def _prove_on(source: SqlSource, candidate: Candidate, tx: Tx) -> bool:
         if source.on_archived([wrong], tx):
             raise _unproven(source, f"a receipt with another {what} was taken")
     if "points_at" in source.file.sections and not source.points_at([candidate.location], tx):
+        if candidate not in _candidates(source, tx):
+            return False  # another worker took it meanwhile
         raise _unproven(source, f"points_at does not find {candidate.location}", "points_at")
     taken = source.on_archived([right], tx)
     if taken and set(taken) != {candidate.id}:

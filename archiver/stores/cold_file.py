@@ -35,6 +35,7 @@ from archiver.stores.cold_file_errors import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from io import FileIO
     from pathlib import Path
 
 _FORMAT_VERSION = 1  # of a metadata file
@@ -129,15 +130,23 @@ class FileColdStore:
     @contextmanager
     def _temporary(self, body: bytes) -> Iterator[Path]:
         """A whole, synced file that is gone on every exit; locked while its writer lives."""
-        path = self._ours / "temporary" / secrets.token_hex(16)
-        with path.open("xb", buffering=0) as file:
+        path, file = self._open_temporary()
+        with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)
                 _write_all(file.fileno(), body)
                 os.fsync(file.fileno())
                 yield path
             finally:
                 path.unlink(missing_ok=True)
+
+    def _open_temporary(self) -> tuple[Path, FileIO]:
+        while True:
+            path = self._ours / "temporary" / secrets.token_hex(16)
+            file = path.open("xb", buffering=0)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:
+                return path, file
+            file.close()  # a process that starts just now took it for abandoned
 
     @contextmanager
     def _locked(self, key: ColdKey) -> Iterator[None]:
