@@ -9,7 +9,7 @@ PIP = PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip instal
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
-.PHONY: help demo test check check-lock servers lock upgrade clean
+.PHONY: help demo test check check-lock servers bench lock upgrade clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -23,10 +23,13 @@ test: .venv/ready ## Every test that needs no further server
 servers: .venv/ready ## The tests against versitygw and pgbouncer, where they are installed
 	@$(BIN)/python -m pytest tests/servers
 
+bench: .venv/ready ## Objects/s beside a plain boto3 pool, where versitygw is installed
+	@$(BIN)/python -m bench.main_job
+
 check: .venv/ready check-lock ## Style, types, imports, lock files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy archiver tests
+	@$(BIN)/mypy archiver tests bench
 	@$(BIN)/lint-imports --no-cache
 
 # The locks that are there are kept where they still satisfy pyproject.toml: a release of

@@ -34,6 +34,7 @@ class S3Server:
     region: str = "us-east-1"
     access_key_id: str = "archiver-test"
     secret_access_key: str = "archiver-test-secret"
+    access_log: Path = Path(os.devnull)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def client(self) -> S3Client:
@@ -57,22 +58,56 @@ class S3Server:
             client.close()
         return name
 
+    def requests(self, *buckets: str) -> list[S3Request]:
+        """Everything that was asked of these buckets, in the order of the answers."""
+        seen = map(_request, self.access_log.read_text().splitlines())
+        return [it for it in seen if it is not None and it.bucket in buckets]
+
+
+@dataclass(frozen=True, slots=True)
+class S3Request:
+    """One line of the server's own log."""
+
+    operation: str  # s3_PutObject
+    bucket: str
+    key: str  # "-" where there is none
+    status: int
+    client: str  # the User-Agent
+
+
+def _request(line: str) -> S3Request | None:
+    """The fields before the key hold no spaces, and neither do the keys of a sweep."""
+    fields = line.split(" ", 17)
+    if len(fields) < 18:
+        return None  # the log says when it starts
+    return S3Request(fields[7], fields[1], fields[8], int(fields[10]), fields[17])
+
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
-    """One server per test process, its objects in memory where the system allows that."""
+    """One server per test process."""
+    with running_s3_server() as server:
+        yield server
+
+
+@contextmanager
+def running_s3_server() -> Iterator[S3Server]:
+    """A server, its objects in memory where the system allows that."""
     binary = program("versitygw", _PROJECT / ".cache" / "bin", *_go_folders())
     with _folder_with_attributes() as folder:
         objects = folder / "objects"
         objects.mkdir()
         port = free_port()
-        server = S3Server(f"http://127.0.0.1:{port}")
+        log = folder / "access.log"
+        server = S3Server(f"http://127.0.0.1:{port}", access_log=log)
         command: list[str | Path] = [
             binary,
             f"--access={server.access_key_id}",
             f"--secret={server.secret_access_key}",
             f"--port=127.0.0.1:{port}",
             f"--region={server.region}",
+            f"--access-log={log}",
+            "--keep-alive",  # as real stores do; its own default is a connection per request
             "--quiet",
             "posix",
             objects,
