@@ -152,6 +152,8 @@ class Archiver:
             )
             closing.callback(workshop.close)
             for source in chosen:
+                if stop.reason is not None:
+                    break
                 left = None if limit is None else limit - total.archived
                 run = Run(
                     source=source.name,

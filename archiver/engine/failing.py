@@ -135,6 +135,10 @@ class Failing:
             self._given_back.extend(self._controls.acquit(bucket))  # judged when it answers
             self._open_breaker("hot", error)
 
+    def store_is_down(self, error: StoreUnavailable) -> None:
+        """A store could not even be opened: no object is at fault."""
+        self._open_breaker(error.store, error)
+
     def give_back(self, claim: Claim) -> None:
         self._given_back.append(claim)
 
@@ -226,7 +230,7 @@ class Failing:
         self.breaker.open(store, self._run.clock.monotonic())
         self._run.observe(BreakerOpened(self._run.source, store, len(failures), str(error)))
         if self.breaker.gives_up:
-            self._run.stop("failures")
+            self._run.stop("failures", str(error))
 
     def _count(self, *failures: Failure) -> None:
         if not self._counted:

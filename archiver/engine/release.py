@@ -126,6 +126,8 @@ class Releaser:
         if not releases:
             return []
         seen = self.stores.hot.identify([item.recorded.receipt.location for item in releases])
+        for bucket in {location.bucket for location, found in seen.items() if found is None}:
+            self.stores.hot.probe(bucket)  # many stores say "not found" of a missing bucket too
         unchanged: list[Release] = []
         for item in releases:
             identity = seen[item.recorded.receipt.location]

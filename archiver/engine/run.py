@@ -103,6 +103,7 @@ class Run:
     tally: Tally = field(default_factory=Tally)
     fatal: FatalError | None = None
     stopped: Stopped | None = None
+    reason: str | None = None  # why it stopped, where that needs words
 
     @property
     def is_ending(self) -> bool:
@@ -119,8 +120,9 @@ class Run:
         """Stop the sweep; the first reason stays."""
         self.fatal = self.fatal or error
 
-    def stop(self, why: Stopped) -> None:
-        self.stopped = self.stopped or why
+    def stop(self, why: Stopped, reason: str | None = None) -> None:
+        if self.stopped is None:
+            self.stopped, self.reason = why, reason
 
     def ledger(self, operation: str, call: Callable[[], T]) -> T:
         """Ask the ledger, again where the database did not answer: its calls repeat.

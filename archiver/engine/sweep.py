@@ -20,6 +20,7 @@ from archiver.errors import (
     FatalError,
     LeaseLost,
     LedgerUnavailable,
+    StoreUnavailable,
     TransientError,
 )
 from archiver.events import (
@@ -166,6 +167,9 @@ class Sweep:
             if not is_deciding and breaker.lets_one_through(now):
                 self._try_one()
             return
+        if (self._ready or self._alone) and not self._has_opened():
+            self._give_back_ready(keep=0)
+            return
         width = self._run.plan.concurrency * (1 + _QUEUED_PER_THREAD)
         while self._ready and len(self._moving) < width:
             if self._has_moved_enough_bytes:
@@ -182,14 +186,26 @@ class Sweep:
         claim = self._ready.popleft() if self._ready else self._alone
         if claim is None:
             self._failing.breaker.close()  # nothing to try it with: nothing is due
+        elif not self._has_opened():
+            self._failing.give_back(claim)
+            self._alone = None
         else:
             self._failing.breaker.try_with(claim)
             self._start(claim)
 
+    def _has_opened(self) -> bool:
+        """Open the stores, unless they are; False where one does not answer now."""
+        if self._stores is None:
+            try:
+                self._stores = self._workshop.stores()
+            except StoreUnavailable as error:
+                self._failing.store_is_down(error)
+                return False
+        return True
+
     def _start(self, claim: Claim) -> None:
         self._moving[claim.token.number] = claim
         self._moving_bytes += claim.candidate.size_bytes or 0
-        self._stores = self._stores or self._workshop.stores()
         mover, breaker = self._workshop.mover(), self._failing.breaker
 
         def move() -> Sent | None:
@@ -300,7 +316,7 @@ class Sweep:
             waits.append(min(1.0, self._takeover_until - now))
         if not waits:
             return False
-        self._rest(min(waits))
+        self._wait(min(waits))
         self._is_drained = False
         self._letting_go.look_now()
         return True
@@ -310,6 +326,12 @@ class Sweep:
         self._run.tally.elsewhere = outlook.elsewhere_count
         self._run.tally.pending_release = outlook.pending_release_count
         return outlook
+
+    def _wait(self, seconds: float) -> None:
+        """Nothing is in flight: ask nobody anything until then, but for the wish to stop."""
+        until = self._run.clock.monotonic() + seconds
+        while (left := until - self._run.clock.monotonic()) > 0 and not self._stop.reason:
+            self._rest(left)
 
     def _rest(self, seconds: float) -> None:
         self._run.clock.sleep(min(_TURN_SECONDS, max(0.01, seconds)))
@@ -361,7 +383,8 @@ class Sweep:
     def _ended(self, seconds: float, error: ArchiverError | None) -> Summary:
         run = self._run
         why = run.fatal or error
-        summary = run.tally.summary(run.state, run.stopped, seconds, str(why) if why else None)
+        told = str(why) if why else run.reason
+        summary = run.tally.summary(run.state, run.stopped, seconds, told)
         run.observe(SweepEnded(run.source, summary))
         return summary
 

@@ -950,7 +950,7 @@ class LedgerContract:
         assert ledger.records.parked(SourceName("other"), 3) == []
 
     def test_the_backlog_is_counted_and_nothing_is_written(
-        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+        self, world: LedgerWorld, claims: Claims
     ) -> None:
         world.rows.plant(page("a"), page("b"), page("c"))
 

@@ -180,6 +180,20 @@ def test_an_object_that_is_gone_already_counts_as_released() -> None:
     assert world.sweep().released == 3
 
 
+def test_an_absence_counts_only_in_a_bucket_that_is_proven_to_be_there() -> None:
+    world = archived(3)
+    world.hot.remove(at("001"))
+    world.hot.faults.on(
+        "probe", "pages", raise_=StoreDenied(store="hot", operation="probe", where="pages")
+    )
+
+    summary = world.sweep()
+
+    assert (summary.state, summary.released) == ("fatal", 0)
+    assert len(world.tables.releases) == 3
+    world.hot.faults.verify_all_fired()
+
+
 def test_a_missing_hot_bucket_is_no_proof_that_its_objects_were_released() -> None:
     world = archived(3)
     world.hot.remove_bucket("pages")

@@ -63,6 +63,37 @@ def test_a_sweep_with_nothing_to_do_opens_no_store() -> None:
     assert len(worker.told(events.NothingDue)) == 1
 
 
+def test_a_store_that_cannot_be_opened_at_first_is_tried_again_within_the_patience() -> None:
+    world = World()
+    world.plant(*ids(5))
+    worker = world.worker()
+    worker.workshop.refusal = unavailable("cold", "probe")
+    back_at = world.clock.monotonic() + 10
+
+    def come_back() -> None:
+        if world.clock.monotonic() >= back_at:
+            worker.workshop.refusal = None
+
+    worker.script.on("claims.claim", after=come_back, times=None)
+
+    summary = worker.sweep(retry_wait_seconds=60.0)
+
+    assert (summary.state, summary.archived, summary.waiting) == ("done", 5, 0)
+
+
+def test_a_store_that_stays_shut_ends_the_sweep_with_its_reason_and_costs_no_attempt() -> None:
+    world = World()
+    world.plant(*ids(5))
+    worker = world.worker()
+    worker.workshop.refusal = unavailable("cold", "probe")
+
+    summary = worker.sweep(retry_wait_seconds=20.0)
+
+    assert (summary.state, summary.stopped, summary.archived) == ("stopped", "failures", 0)
+    assert "operation=probe" in (summary.error or "")
+    assert world.tables.claims == {}
+
+
 def test_nothing_due_is_said_once_however_long_others_are_waited_for() -> None:
     world = World()
     world.plant("001")
