@@ -41,7 +41,8 @@ NOTHING_SPECIAL = (
     "pending_release",
 )
 PROBE_REQUESTS = 12  # a put, a look and a refused put for each of three questions, and room
-JOBS: dict[Route, int] = {"supabase to s3": 500, "s3 to s3": 200, "file to file": 100}
+ROUTES: tuple[Route, ...] = ("supabase to s3", "s3 to s3", "file to file")
+JOBS = 500  # of ten pages each
 PEAK_BYTES = 200 * 10**6
 
 
@@ -76,7 +77,7 @@ def counting_postgres() -> Iterator[EmbeddedPostgres]:
         yield server
 
 
-@pytest.fixture(scope="module", params=JOBS)
+@pytest.fixture(scope="module", params=ROUTES)
 def sweep(
     request: pytest.FixtureRequest,
     counting_postgres: EmbeddedPostgres,
@@ -91,7 +92,7 @@ def sweep(
     create_hover(url, with_ledger=False)
     with ExitStack() as closing:
         hot, cold = _sides(route, s3_server, tmp_path_factory, closing)
-        world = plant_world(url, hot, cold, real_pages, domains=DOMAINS, jobs=JOBS[route])
+        world = plant_world(url, hot, cold, real_pages, domains=DOMAINS, jobs=JOBS)
         for arguments in (("migrate",), ("migrate", "--source", "task_html")):
             migrated = archiver(world.settings, *arguments)
             assert migrated.exit_code == 0, migrated.stderr
