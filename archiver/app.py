@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,30 +19,37 @@ from archiver.engine.pool import ThreadPool
 from archiver.engine.release import Releaser
 from archiver.engine.run import Run, SweepPlan
 from archiver.engine.sweep import Sweep
-from archiver.errors import FatalError, LedgerUnavailable, PermanentError, SettingsError
-from archiver.events import BacklogCounted, SourceWarning, StoreProbed
+from archiver.errors import (
+    BucketMissing,
+    FatalError,
+    KeyTaken,
+    LedgerUnavailable,
+    PermanentError,
+    SettingsError,
+    SourceRefused,
+    UnusableName,
+)
+from archiver.events import BacklogCounted, SourceWarning, StoreProbed, SweepFailed
 from archiver.ledger.migrate import apply_statements
 from archiver.ledger.migrate import migrate as migrate_ledger
 from archiver.ledger.postgres import LedgerSettings, PostgresLedger
 from archiver.model import ColdKey, HotLocation, Summary
-from archiver.sources.sql_source import (
-    SourceParameters,
-    SqlSource,
-    read_source_file,
-    shipped_source_file,
-)
+from archiver.sources.finding import find_source
+from archiver.sources.plugins import PluginSettings, load_plugin
+from archiver.sources.sql_file import SqlFile
+from archiver.sources.sql_source import SourceParameters, SqlSource
 from archiver.stores.cold_file import FileColdStore
 from archiver.stores.cold_s3 import S3ColdStore
 from archiver.stores.hot_file import FileHotStore
 from archiver.stores.hot_s3 import S3HotStore
-from archiver.stores.providers import PROBE_MARKER, PROVIDERS
+from archiver.stores.providers import FROZEN_CLASSES, PLACE_MARKER, PROVIDERS
 from archiver.stores.s3 import S3Settings
 from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from archiver.config import Settings
+    from archiver.config import Cold, Hot, Settings, SourceSettings
     from archiver.engine.stop import Stop
     from archiver.model import Capabilities, Offer, Secret, SourceName
     from archiver.protocols import (
@@ -69,7 +75,7 @@ def open_archiver(settings: Settings, observer: Observer, clock: Clock) -> Itera
         FatalError: The ledger is outdated or denied, or a source cannot be trusted here.
         LedgerUnavailable: The database does not answer.
     """
-    sources = [_load_source(name, settings) for name in settings.sources]
+    sources = [_open_source(chosen) for chosen in settings.of_sources]
     with PostgresLedger(_ledger_settings(settings), clock) as ledger:
         ledger.check()
         yield Archiver(settings, ledger, sources, observer, clock)
@@ -82,7 +88,9 @@ def migrate(settings: Settings, clock: Clock) -> list[str]:
 
 def needs(settings: Settings, source: str) -> list[str]:
     """The statements a source needs in the application's database, safe on a live one."""
-    return list(_load_source(source, settings).needs)
+    named = [it.definition for it in settings.of_sources if it.name == source]
+    definition = named[0] if named else find_source(source)
+    return list(definition.needs) if isinstance(definition, SqlFile) else []
 
 
 def apply_needs(settings: Settings, source: str, clock: Clock) -> None:
@@ -102,6 +110,7 @@ class Archiver:
         clock: Clock,
     ) -> None:
         self._settings = settings
+        self._settings_of = {it.name: it.settings for it in settings.of_sources}
         self._ledger = ledger
         self._sources = {source.name: source for source in sources}
         self._observe = observer
@@ -127,37 +136,44 @@ class Archiver:
     def count_backlog(self, sources: Sequence[str] | None) -> None:
         """Tell the observer how much there is to do; for a person who watches it shrink."""
         for source in self._chosen(sources):
-            count = self._ledger.claims(source).count_backlog()
-            self._observe(BacklogCounted(source.name, count))
+            with suppress(SourceRefused):  # its sweep says so, and stops no other
+                count = self._ledger.claims(source).count_backlog()
+                self._observe(BacklogCounted(source.name, count))
 
     def once(self, sources: Sequence[str] | None, limit: int | None, stop: Stop) -> Summary:
         """Drain everything that is due, source after source, releasing beside.
 
+        A source that fails stops no other: its failure is in the summary.
+
         Raises:
-            FatalError: Before any sweep began; later ones are in the summary.
-            LedgerUnavailable: Likewise.
+            LedgerUnavailable, LedgerDenied: No lease could be had.
         """
         chosen = self._chosen(sources)
-        for source in chosen:
-            self._check(source)
         settings, total = self._settings, Summary()
         with ExitStack() as closing:
             heartbeat = Heartbeat(self._ledger.fleet, self._clock)
             closing.callback(_leave, self._ledger.fleet)
+            # Undone in the opposite order: the threads end first, under a lease still kept.
+            shelf = _Shelf(self._ledger.fleet)
+            closing.callback(shelf.close)
             pool = ThreadPool(threads_count=settings.concurrency, clock=self._clock)
-            closing.callback(pool.close, timeout_seconds=_CLOSE_SECONDS)
             closing.callback(pool.every(heartbeat.interval_seconds, heartbeat.beat))
-            workshop = _Workshop(
-                settings, self._ledger.fleet, heartbeat, self._observe, self._clock
-            )
-            closing.callback(workshop.close)
+            closing.callback(pool.close, timeout_seconds=_CLOSE_SECONDS)
             for source in chosen:
                 if stop.reason is not None:
+                    total = total.plus(Summary(state="stopped", stopped=stop.reason))
                     break
+                if pool.under_way_count:  # left behind by a sweep that lost its ledger
+                    break
+                if (refused := self._refused(source)) is not None:
+                    total = total.plus(refused)
+                    continue
                 left = None if limit is None else limit - total.archived
+                own = self._settings_of[source.name]
+                grace_seconds = own.release_grace_seconds
                 run = Run(
                     source=source.name,
-                    claims=self._ledger.claims(source),
+                    claims=self._ledger.claims(source, release_grace_seconds=grace_seconds),
                     releases=self._ledger.releases(source),
                     pool=pool,
                     heartbeat=heartbeat,
@@ -165,8 +181,21 @@ class Archiver:
                     observe=self._observe,
                     plan=_plan(settings, left),
                 )
-                total = total.plus(Sweep(run, workshop, stop)(everything=True))
+                workshop = _Workshop(own, shelf, heartbeat, self._observe, self._clock)
+                sweep = Sweep(run, workshop, stop)
+                total = total.plus(self._recorded(source.name, sweep))
         return total
+
+    def _recorded(self, source: SourceName, sweep: Sweep) -> Summary:
+        """Run a sweep and note it; one that the database cannot be told of ran all the same."""
+        fleet, sweep_id = self._ledger.fleet, None
+        with suppress(LedgerUnavailable):
+            sweep_id = fleet.sweep_began(source)
+        summary = sweep(everything=True)
+        if sweep_id is not None:
+            with suppress(LedgerUnavailable):
+                fleet.sweep_ended(sweep_id, summary)
+        return summary
 
     def _chosen(self, names: Sequence[str] | None) -> list[ArchiveSource]:
         unknown = sorted(set(names or ()) - set(self._sources))
@@ -176,17 +205,63 @@ class Archiver:
             raise SettingsError(problems=(problem,))
         return [s for name, s in self._sources.items() if not names or name in names]
 
+    def _refused(self, source: ArchiveSource) -> Summary | None:
+        """The summary of a source that cannot be trusted now; None: it can."""
+        try:
+            self._check(source)
+        except (FatalError, LedgerUnavailable) as error:
+            self._observe(SweepFailed(source.name, str(error)))
+            return Summary(state="fatal", error=str(error))
+        return None
+
     def _check(self, source: ArchiveSource) -> None:
         for warning in self._ledger.check_source(source):
             self._observe(SourceWarning(source.name, warning))
 
 
+class _Shelf:
+    """The open stores of a process: one of each, however many sources use it."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.in_flight = BytesInFlight()
+        self._hot: dict[tuple[Hot | None, float], HotStore] = {}
+        self._cold: dict[tuple[Cold | None, str], ColdStore] = {}
+        self._seen: dict[tuple[Cold | None, str], tuple[Capabilities, bool]] = {}
+
+    def hot(self, settings: Settings, timeout_seconds: float) -> HotStore:
+        key = (settings.hot, timeout_seconds)
+        if key not in self._hot:
+            self._hot[key] = _open_hot(settings, timeout_seconds)
+        return self._hot[key]
+
+    def cold(self, settings: Settings) -> ColdStore:
+        key = (settings.cold, settings.path_prefix)
+        if key not in self._cold:
+            capabilities, _ = self.capabilities(settings)
+            self._cold[key] = _open_cold(settings, capabilities)
+        return self._cold[key]
+
+    def capabilities(self, settings: Settings) -> tuple[Capabilities, bool]:
+        """What the cold store enforces, and whether that was remembered instead of tried."""
+        key = (settings.cold, settings.path_prefix)
+        if key not in self._seen:
+            self._seen[key] = _capabilities(settings, self.fleet)
+        return self._seen[key]
+
+    def close(self) -> None:
+        for hot in self._hot.values():
+            hot.close()
+        for cold in self._cold.values():
+            cold.close()
+
+
 @dataclass
 class _Workshop:
-    """Opens the stores once a claim or a release has come back non-empty."""
+    """Opens the stores of one source once a claim or a release has come back non-empty."""
 
     settings: Settings
-    fleet: Fleet
+    shelf: _Shelf
     heartbeat: Heartbeat
     observe: Observer
     clock: Clock
@@ -200,17 +275,16 @@ class _Workshop:
     def releaser(self) -> Releaser:
         return self._releaser
 
-    def close(self) -> None:
-        for stores in (self.__dict__.get("_stores"), self.__dict__.get("_releasing")):
-            if isinstance(stores, Stores):
-                stores.hot.close()
-                stores.cold.close()
-
     @cached_property
     def _stores(self) -> Stores:
         settings = self.settings
-        capabilities, was_remembered = _capabilities(settings, self.fleet)
-        evidence = demanded_evidence(settings.evidence, capabilities, settings.provider_name)
+        capabilities, was_remembered = self.shelf.capabilities(settings)
+        evidence = demanded_evidence(
+            settings.evidence,
+            capabilities,
+            settings.provider_name,
+            can_read_back=not _is_frozen(settings.cold),
+        )
         self.observe(
             StoreProbed(
                 provider=settings.provider_name,
@@ -220,26 +294,27 @@ class _Workshop:
                 returns_digest=capabilities.returns_digest,
                 evidence=str(evidence),
                 was_remembered=was_remembered,
+                etag_is_md5=capabilities.etag_is_md5,
             )
         )
-        hot = _open_hot(settings, settings.timeout_seconds)
-        cold = _open_cold(settings, capabilities)
+        hot = self.shelf.hot(settings, settings.timeout_seconds)
+        cold = self.shelf.cold(settings)
         return Stores(hot, cold, evidence, _shared_bucket(hot, cold, settings))
 
     @cached_property
     def _mover(self) -> Mover:
-        return Mover(self._stores, BytesInFlight(), self.heartbeat, self.fleet.ledger_id)
+        ledger_id = self.shelf.fleet.ledger_id
+        return Mover(self._stores, self.shelf.in_flight, self.heartbeat, ledger_id)
 
     @cached_property
     def _releaser(self) -> Releaser:
         # A hot store of its own: a delete must end while the lease lasts, a read need not.
         delete_seconds = min(self.settings.timeout_seconds, self.settings.lease_seconds / 2)
-        hot = _open_hot(self.settings, delete_seconds)
+        hot = self.shelf.hot(self.settings, delete_seconds)
         return Releaser(
             stores=replace(self._stores, hot=hot),
             heartbeat=self.heartbeat,
             clock=self.clock,
-            grace_seconds=self.settings.release_grace_seconds,
             delete_seconds=delete_seconds,
         )
 
@@ -289,15 +364,16 @@ def _migrate_url(settings: Settings) -> Secret:
     return url
 
 
-def _load_source(name: str, settings: Settings) -> SqlSource:
-    is_path = name.endswith(".sql")
-    file = read_source_file(Path(name)) if is_path else shipped_source_file(name)
-    if file.overrides:  # ignored, an object could move earlier than its author allows
-        keys = ", ".join(sorted(file.overrides))
-        problem = f"{name}: this version knows the settings of all sources alone, not {keys}"
-        raise SettingsError(problems=(problem,))
+def _open_source(chosen: SourceSettings) -> ArchiveSource:
+    settings = chosen.settings
     retention_age = timedelta(seconds=settings.retention_age_seconds)
-    return SqlSource(file, SourceParameters(settings.retention_jobs, retention_age))
+    if isinstance(chosen.definition, SqlFile):
+        parameters = SourceParameters(settings.retention_jobs, retention_age)
+        return SqlSource(chosen.definition, parameters)
+    if settings.database_url is None:
+        raise _not_set("ARCHIVE_DATABASE_URL")
+    told = PluginSettings(settings.database_url, settings.retention_jobs, retention_age)
+    return load_plugin(chosen.definition, told)
 
 
 def _open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
@@ -307,18 +383,19 @@ def _open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
         case HotFile(root):
             return FileHotStore(root)
         case HotS3() as hot:
-            return S3HotStore(
-                S3Settings(
-                    endpoint=hot.endpoint,
-                    region=hot.region or _DEFAULT_REGION,
-                    access_key_id=hot.access_key_id,
-                    secret_access_key=hot.secret_access_key,
-                    allow_http=is_http_allowed(hot.endpoint, settings),
-                    timeout_seconds=timeout_seconds,
-                    max_connections=settings.concurrency,
-                ),
-                bucket=hot.bucket,
+            s3 = S3Settings(
+                endpoint=hot.endpoint,
+                region=hot.region or _DEFAULT_REGION,
+                access_key_id=hot.access_key_id,
+                secret_access_key=hot.secret_access_key,
+                session_token=hot.session_token,
+                allow_http=is_http_allowed(hot.endpoint, settings),
+                timeout_seconds=timeout_seconds,
+                max_connections=settings.concurrency,
+                ca_bundle=settings.ca_bundle,
             )
+            s3 = replace(s3, proxy_url=settings.proxy_for(s3.endpoint_url))
+            return S3HotStore(s3, bucket=hot.bucket)
         case HotSupabase() as hot:
             return SupabaseHotStore(
                 SupabaseSettings(
@@ -327,6 +404,8 @@ def _open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
                     publishable_key=hot.publishable_key,
                     timeout_seconds=timeout_seconds,
                     max_connections=settings.concurrency,
+                    ca_bundle=settings.ca_bundle,
+                    proxy_url=settings.proxy_for(hot.url),
                 )
             )
 
@@ -361,7 +440,8 @@ def _capabilities(settings: Settings, fleet: Fleet) -> tuple[Capabilities, bool]
             from archiver.stores.probe import probe_cold, probe_name  # noqa: PLC0415
 
             s3, provider = _cold_s3_settings(cold, settings), PROVIDERS[cold.provider]
-            name = probe_name(s3, provider, cold.bucket)
+            # With the prefix: what the probe left lies under it, and is asked for later.
+            name = f"{probe_name(s3, provider, cold.bucket)} {settings.path_prefix}".rstrip()
             remembered = fleet.recall(name)
             if remembered is not None:
                 return remembered, True
@@ -371,35 +451,50 @@ def _capabilities(settings: Settings, fleet: Fleet) -> tuple[Capabilities, bool]
 
 
 def _shared_bucket(hot: HotStore, cold: ColdStore, settings: Settings) -> str | None:
-    """The cold bucket, where the hot store sees what the probe left in it.
+    """The cold bucket, unless the hot store is seen not to reach into it.
 
-    One store may have two endpoints, so the settings alone cannot tell. A file store knows
-    its place from its path, and Supabase is never a cold store.
+    One store may have two endpoints, a gateway a directory, and Supabase an S3 side, so the
+    settings cannot tell. What is put into cold and then asked of hot can: only a plain
+    "there is none" counts, and every doubt reads as one place.
     """
-    if not (isinstance(settings.cold, ColdS3) and isinstance(settings.hot, HotS3)):
-        return None
-    bucket, marker = settings.cold.bucket, ColdKey(cold.path_prefix + PROBE_MARKER)
-    location = HotLocation(bucket, marker)
+    marker = ColdKey(f"{cold.path_prefix}{PLACE_MARKER}")
+    if cold.stat_many([marker])[marker] is None:
+        with suppress(KeyTaken):  # by another worker, just now
+            cold.create(
+                marker, b"archiver\n", metadata={}, content_type=None, content_encoding=None
+            )
+    location = HotLocation(settings.bucket_name, marker)
     try:
         seen = hot.identify([location])[location]
+    except (BucketMissing, UnusableName):
+        return None
     except (PermanentError, FatalError):
-        return None  # what the hot credentials cannot read, they cannot move either
-    left = cold.stat_many([marker])[marker]
-    is_one = seen is not None and (left is None or seen.etag == left.etag)
-    return bucket if is_one else None
+        return settings.bucket_name
+    return None if seen is None else settings.bucket_name
 
 
 def _cold_s3_settings(cold: ColdS3, settings: Settings) -> S3Settings:
     region = cold.region or PROVIDERS[cold.provider].region_for(cold.endpoint)
-    return S3Settings(
+    s3 = S3Settings(
         endpoint=cold.endpoint,
         region=region or _DEFAULT_REGION,
         access_key_id=cold.access_key_id,
         secret_access_key=cold.secret_access_key,
+        session_token=cold.session_token,
+        storage_class=cold.storage_class,
+        sse=cold.sse,
+        sse_kms_key_id=cold.sse_kms_key_id,
         allow_http=is_http_allowed(cold.endpoint, settings),
         timeout_seconds=settings.timeout_seconds,
         max_connections=settings.concurrency,
+        ca_bundle=settings.ca_bundle,
     )
+    return replace(s3, proxy_url=settings.proxy_for(s3.endpoint_url))
+
+
+def _is_frozen(cold: Cold | None) -> bool:
+    """Whether what is put there can be read only after a restore."""
+    return isinstance(cold, ColdS3) and cold.storage_class in FROZEN_CLASSES
 
 
 def is_http_allowed(endpoint: str | None, settings: Settings) -> bool:

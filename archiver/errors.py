@@ -13,6 +13,7 @@
     |-- PermanentError            park: waiting will not help
     |   |-- ObjectMissing           proven, with a control
     |   |-- ObjectDenied            proven, with a control
+    |   |-- ObjectFrozen            there, and read only after a restore
     |   |-- ObjectTooLarge
     |   |-- ContentBomb
     |   |-- MetadataTooLarge
@@ -167,6 +168,16 @@ class ObjectDenied(PermanentError):
         "S3 answers a missing key with 403 too when the key pair may not list the bucket: "
         "grant s3:ListBucket to tell the two apart."
     )
+
+
+@dataclass(kw_only=True, eq=False)
+class ObjectFrozen(PermanentError):
+    """The object lies in a class that is read only after a restore."""
+
+    store: str
+    operation: str
+    where: str
+    hint: ClassVar[str] = "Restore it in the store first: that takes minutes to hours."
 
 
 @dataclass(kw_only=True, eq=False)

@@ -74,6 +74,7 @@ class StoreProbed(Event):
     returns_digest: bool
     evidence: str
     was_remembered: bool
+    etag_is_md5: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,16 @@ class BreakerOpened(Event):
     store: str
     failures_count: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryLeftOut(Event):
+    """The smallest archived object lies in a class that cannot be read back at once."""
+
+    LEVEL: ClassVar[Level] = "warning"
+    NAME: ClassVar[str] = "released without a canary: the cold object is frozen"
+    source: SourceName
+    where: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import enum
 import hashlib
 import re
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Literal, NewType, Self
+from typing import TYPE_CHECKING, Any, Literal, NewType, Self, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,7 @@ CandidateId = NewType("CandidateId", str)
 ColdKey = NewType("ColdKey", str)
 ReceiptId = NewType("ReceiptId", int)
 WorkerId = NewType("WorkerId", int)
+SweepId = NewType("SweepId", int)
 
 _DIGEST_TEXT = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
 
@@ -231,6 +232,7 @@ class Capabilities:
     enforces_signed_digest: bool  # a body that does not match its signed SHA-256 is refused
     enforces_create: bool  # a second create under one key is refused
     returns_digest: bool  # HEAD returns the SHA-256 the store holds
+    etag_is_md5: bool = False  # of an object put in one piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +364,14 @@ class Deleted(enum.Enum):
     DENIED = "denied"
 
 
+class Pause(enum.Enum):
+    """What the operator wants all workers to leave undone."""
+
+    NOTHING = "nothing"
+    RELEASES = "releases"  # moves go on, no hot copy is deleted
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """How long a worker keeps its claims unless it beats, on the worker's own boot clock."""
@@ -370,6 +380,7 @@ class Lease:
     epoch: int
     deadline_seconds: float  # on Clock.monotonic(), taken before the beat was sent
     lease_seconds: float
+    pause: Pause = Pause.NOTHING  # as it was when the lease was given
 
 
 class ClaimState(enum.Enum):
@@ -437,10 +448,11 @@ class WorkerStatus:
     lease_until: datetime
     is_alive: bool
     claims_count: int
+    moving: Mapping[SourceName, int] = field(default_factory=dict, hash=False)  # its claims
 
 
 State = Literal["done", "stopped", "fatal"]
-Stopped = Literal["limit", "budget", "duration", "failures", "signal"]
+Stopped = Literal["limit", "budget", "duration", "window", "paused", "failures", "signal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,17 +482,37 @@ class Summary:
     def to_json(self) -> dict[str, object]:
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        """What `to_json` made, of another release too: names unknown here are left out."""
+        return cls(**{item.name: told[item.name] for item in fields(cls) if item.name in told})
+
     def plus(self, other: Summary) -> Summary:
         """Both sweeps as one: counts added, the worse state kept."""
-        worst = max((self, other), key=lambda summary: _SEVERITY[summary.state])
+        worst = max((self, other), key=Summary._severity)
         counts = {
             item.name: getattr(self, item.name) + getattr(other, item.name)
             for item in fields(self)
             if item.name not in ("state", "stopped", "error")
         }
-        return Summary(
-            state=worst.state, stopped=worst.stopped, error=self.error or other.error, **counts
-        )
+        return Summary(state=worst.state, stopped=worst.stopped, error=worst.error, **counts)
+
+    def _severity(self) -> tuple[int, int]:
+        return _STATES.index(self.state), _STOPS.index(self.stopped)
 
 
-_SEVERITY: dict[State, int] = {"done": 0, "stopped": 1, "fatal": 2}
+@dataclass(frozen=True, slots=True)
+class SweepRecord:
+    """One sweep of one source, as the ledger keeps it."""
+
+    sweep_id: SweepId
+    source: SourceName
+    worker: WorkerId
+    started_at: datetime
+    ended_at: datetime | None  # None: under way, or its worker died
+    summary: Summary | None
+
+
+# The worse, the later: what a script must know of several sweeps is the worst of them.
+_STATES: tuple[State, ...] = ("done", "stopped", "fatal")
+_STOPS: tuple[Stopped | None, ...] = (None, *get_args(Stopped))

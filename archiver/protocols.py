@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Offer,
         Outlook,
         ParkedRow,
+        Pause,
         Position,
         Receipt,
         Release,
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
         ReleaseFailure,
         SourceCounts,
         SourceName,
+        Summary,
+        SweepId,
+        SweepRecord,
         Window,
         WorkerStatus,
     )
@@ -373,3 +377,18 @@ class Fleet(Protocol):
         """What was found within the last 7 days, by any worker."""
 
     def workers(self) -> Sequence[WorkerStatus]: ...
+
+    def pause(self, what: Pause) -> None:
+        """Ask this of all workers, in place of what was asked; each beat tells it."""
+
+    def paused(self) -> Pause:
+        """What is asked of all workers now."""
+
+    def sweep_began(self, source: SourceName) -> SweepId:
+        """Note that this worker sweeps a source; sweeps of long ago are forgotten."""
+
+    def sweep_ended(self, sweep: SweepId, summary: Summary) -> None:
+        """Note how it ended. Repeatable; the first end stays."""
+
+    def sweeps(self, source: SourceName | None, limit: int) -> Sequence[SweepRecord]:
+        """The last sweeps, newest first."""

@@ -31,6 +31,8 @@ grant insert, update, delete on
     archiver.probe,
     archiver.claim,
     archiver.release,
+    archiver.sweep,
+    archiver.pause,
     archiver.task_html_rank,
     archiver.task_html_touched,
     archiver.job_mark

@@ -10,7 +10,7 @@ import click
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode
 from archiver.cli.paper import instant, print_facts, print_json, print_table, say, warn
-from archiver.model import CandidateId, SourceName
+from archiver.model import CandidateId, Pause, SourceName
 from archiver.ops.human import bytes_text, count_text
 
 if TYPE_CHECKING:
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from archiver.cli.backstage import OpenArchiver
     from archiver.events import Event
-    from archiver.model import History, Outcome, ParkedRow, Recorded, SourceCounts, WorkerStatus
+    from archiver.model import (
+        History,
+        Outcome,
+        ParkedRow,
+        Recorded,
+        SourceCounts,
+        Summary,
+        SweepRecord,
+        WorkerStatus,
+    )
 
 _json = click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object.")
 
@@ -58,10 +67,14 @@ def status(backstage: Backstage, *, as_json: bool) -> int:
     with _asking(backstage) as archiver:
         ledger_id = archiver.fleet.ledger_id
         sources, workers = archiver.records.counts(), archiver.fleet.workers()
+        paused = archiver.fleet.paused()
     if as_json:
-        print_json({"ledger_id": ledger_id, "sources": sources, "workers": workers})
+        told = {"ledger_id": ledger_id, "paused": paused}
+        print_json({**told, "sources": sources, "workers": workers})
         return ExitCode.DONE
     say(f"ledger {ledger_id}")
+    if paused is not Pause.NOTHING:
+        say(f"paused: {paused.value}; `archiver resume` ends that")
     say("")
     _print_sources(sources)
     say("")
@@ -100,7 +113,17 @@ def _print_workers(workers: Sequence[WorkerStatus]) -> None:
         say("No worker is at work.")
         return
     print_table(
-        ["worker", "host", "pid", "version", "started", "lease until", "claims", "state"],
+        [
+            "worker",
+            "host",
+            "pid",
+            "version",
+            "started",
+            "lease until",
+            "claims",
+            "moving",
+            "state",
+        ],
         (
             [
                 str(worker.worker),
@@ -110,12 +133,101 @@ def _print_workers(workers: Sequence[WorkerStatus]) -> None:
                 instant(worker.started_at),
                 instant(worker.lease_until),
                 count_text(worker.claims_count),
+                " ".join(f"{name}:{count_text(n)}" for name, n in worker.moving.items()),
                 "alive" if worker.is_alive else "lease ran out",
             ]
             for worker in workers
         ),
         right="worker pid claims",
     )
+
+
+# --- pause ------------------------------------------------------------------------------
+
+
+@click.command()
+@click.option("--releases", is_flag=True, help="Only deletes; moves go on.")
+@pass_backstage
+def pause(backstage: Backstage, *, releases: bool) -> int:
+    """Ask all workers to stop.
+
+    Each obeys within one heartbeat, a quarter of ARCHIVE_LEASE.
+    """
+    with _asking(backstage) as archiver:
+        archiver.fleet.pause(Pause.RELEASES if releases else Pause.ALL)
+    what = "No hot copy is deleted" if releases else "Nothing is moved or deleted"
+    say(f"{what} before `archiver resume`; workers obey within one heartbeat.")
+    return ExitCode.DONE
+
+
+@click.command()
+@pass_backstage
+def resume(backstage: Backstage) -> int:
+    """End a pause."""
+    with _asking(backstage) as archiver:
+        archiver.fleet.pause(Pause.NOTHING)
+    say("Nothing is paused.")
+    return ExitCode.DONE
+
+
+# --- history ----------------------------------------------------------------------------
+
+
+@click.command()
+@_source("Only this source.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@_json
+@pass_backstage
+def history(backstage: Backstage, *, source: str | None, limit: int, as_json: bool) -> int:
+    """List the last sweeps, newest first."""
+    with _asking(backstage) as archiver:
+        sweeps = archiver.fleet.sweeps(_source_name(source), limit)
+    if as_json:
+        print_json({"sweeps": sweeps})
+    elif not sweeps:
+        say("No sweep is known.")
+    else:
+        _print_sweeps(sweeps)
+    return ExitCode.DONE
+
+
+def _print_sweeps(sweeps: Sequence[SweepRecord]) -> None:
+    numbers = "sweep worker archived size released parked waiting"
+    print_table(
+        ["source", *numbers.split(), "started", "ended", "state"],
+        (
+            [
+                sweep.source,
+                str(sweep.sweep_id),
+                str(sweep.worker),
+                *_counts_of(sweep.summary),
+                instant(sweep.started_at),
+                "" if sweep.ended_at is None else instant(sweep.ended_at),
+                _state_of(sweep.summary),
+            ]
+            for sweep in sweeps
+        ),
+        right=numbers,
+    )
+
+
+def _counts_of(summary: Summary | None) -> list[str]:
+    if summary is None:
+        return [""] * 5
+    return [
+        count_text(summary.archived),
+        bytes_text(summary.moved_bytes),
+        count_text(summary.released),
+        count_text(summary.parked),
+        count_text(summary.waiting),
+    ]
+
+
+def _state_of(summary: Summary | None) -> str:
+    if summary is None:
+        return "under way, or its worker died"
+    why = summary.error or summary.stopped
+    return f"{summary.state}: {why}" if why else summary.state
 
 
 # --- parked -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from archiver import __version__
 from archiver.cli import once as once_command
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode, of_error
-from archiver.cli.ledger import parked, retry, show, status
+from archiver.cli.ledger import history, parked, pause, resume, retry, show, status
 from archiver.cli.paper import clean, warn
 from archiver.cli.setup import check, demo, migrate
 from archiver.errors import ArchiverError
@@ -113,5 +113,5 @@ def cli(
     raise click.UsageError(message, context)
 
 
-for _command in (check, migrate, status, parked, retry, show, demo):
+for _command in (check, migrate, status, history, parked, retry, show, pause, resume, demo):
     cli.add_command(_command)

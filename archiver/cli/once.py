@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import click
 from archiver.cli import exits
 from archiver.cli.paper import print_facts, print_json, say, to_json, warn
 from archiver.engine.stop import Stop
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, LedgerUnavailable
 from archiver.model import BadRow, Summary
 from archiver.ops.human import bytes_text, count_text, seconds_text
 
@@ -69,7 +69,8 @@ def _sweep(backstage: Backstage, asked: Asked) -> Summary:
         backstage.import_app().open_archiver(settings, observer, backstage.clock) as archiver,
     ):
         if is_watched:
-            archiver.count_backlog(asked.sources)
+            with suppress(LedgerUnavailable):  # a bar without an end, rather than no sweep
+                archiver.count_backlog(asked.sources)
         return archiver.once(asked.sources, asked.limit, stop)
 
 
@@ -162,6 +163,7 @@ _STOPPED = {
     "budget": "the budget is spent; more may be due",
     "duration": "its time is over; more may be due",
     "failures": "too much failed, the log says what; nothing is lost, run again",
+    "paused": "the workers are paused: `archiver resume`",
     "signal": "interrupted; what was in flight is finished or given back",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archiver.config.settings import Settings
+from archiver.config.settings import Settings, SourceSettings
 from archiver.config.stores import Cold, ColdFile, ColdS3, Hot, HotFile, HotS3, HotSupabase
 from archiver.config.table import readme_table
 
@@ -15,5 +15,6 @@ __all__ = [
     "HotS3",
     "HotSupabase",
     "Settings",
+    "SourceSettings",
     "readme_table",
 ]

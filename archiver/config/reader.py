@@ -14,9 +14,11 @@ from archiver.errors import SettingsError
 from archiver.model import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 T = TypeVar("T")
+
+SOURCE_PREFIX = "ARCHIVE_SOURCE__"  # before NAME__KEY: what a source sets for itself
 
 _MASK = repr(Secret(""))
 _LONGEST_SHOWN = 120
@@ -34,7 +36,9 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
+    """The text of a setting, and where it stands."""
+
     text: str
     name: str
     origin: str
@@ -43,12 +47,26 @@ class _Found:
 class Reader:
     """One reading of the settings. A wrong value reads as its default, and `finish` raises."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], overrides: Mapping[str, Found] | None = None
+    ) -> None:
+        """Read from `environ`; `overrides`, by the names of settings, go before it."""
         self._environ = environ
-        self._problems: list[str] = []
+        self._overrides = overrides or {}
+        self.problems: list[str] = []
         self._wrong: set[str] = set()
         self.seen: dict[str, Seen] = {}
         self.secrets: list[Secret] = []
+
+    def override(self, overrides: Mapping[str, Found]) -> None:
+        """From now on these, by the names of settings, go before the environment."""
+        self._overrides = overrides
+
+    def adopt(self, problems: Iterable[str], source: str) -> None:
+        """Take over what was wrong for one source alone."""
+        known = set(self.problems)
+        new = [problem for problem in problems if problem not in known]
+        self.problems += [f"source {source}: {problem}" for problem in new]
 
     def finish(self) -> None:
         """Raise all that was wrong, unknown names too.
@@ -56,7 +74,7 @@ class Reader:
         Raises:
             SettingsError: Anything was.
         """
-        problems = self._problems + _unknown_names(self._environ)
+        problems = self.problems + _unknown_names(self._environ)
         if problems:
             raise SettingsError(problems=tuple(problems))
 
@@ -71,16 +89,21 @@ class Reader:
         """The value that is set; None where there is none, or a wrong one."""
         found = self._look_up(setting)
         self._note(setting, found)
-        if found is None:
+        if found is None or not self.parses(setting, found):
             return None
+        return setting.kind.parse(found.text)
+
+    def parses(self, setting: Setting[Any], found: Found) -> bool:
+        """Whether it is a value of this setting; if not, that is a problem."""
         try:
-            return setting.kind.parse(found.text)
+            setting.kind.parse(found.text)
         except ValueError:
             shown = _shown(setting, found.text)
             self.complain(
                 setting, f"{found.name} is {shown}; it must be {setting.kind.accepts}"
             )
-            return None
+            return False
+        return True
 
     def required(self, setting: Setting[T], why: str) -> T | None:
         """As `find`; a setting that is missing is a problem."""
@@ -93,21 +116,31 @@ class Reader:
         return value
 
     def complain(self, setting: Setting[Any], problem: str) -> None:
-        if problem not in self._problems:
-            self._problems.append(problem)
+        if problem not in self.problems:
+            self.problems.append(problem)
         self._wrong.add(setting.name)
+
+    def complain_of(self, problem: str) -> None:
+        """Keep a problem that is not about a setting of ours."""
+        self.problems.append(problem)
+
+    def is_in_environment(self, name: str) -> bool:
+        """Whether a variable that is no setting of ours is there."""
+        return bool(self._environ.get(name))
 
     def is_wrong(self, setting: Setting[Any]) -> bool:
         return setting.name in self._wrong
 
     def is_set(self, setting: Setting[Any]) -> bool:
-        return any(
+        return setting.name in self._overrides or any(
             self._environ.get(f"{name}{suffix}")
             for name in setting.names
             for suffix in ("", "_FILE")
         )
 
-    def _look_up(self, setting: Setting[Any]) -> _Found | None:
+    def _look_up(self, setting: Setting[Any]) -> Found | None:
+        if setting.name in self._overrides:
+            return self._overrides[setting.name]
         for name in setting.names:
             text = self._environ.get(name, "")
             path = self._environ.get(f"{name}_FILE", "") if setting.has_file else ""
@@ -115,12 +148,12 @@ class Reader:
                 self.complain(setting, f"{name} and {name}_FILE are both set; keep one of them")
                 return None
             if text:
-                return _Found(text.strip(), name, f"environment {name}")
+                return Found(text.strip(), name, f"environment {name}")
             if path:
                 return self._read_file(setting, f"{name}_FILE", path)
         return None
 
-    def _read_file(self, setting: Setting[Any], name: str, path: str) -> _Found | None:
+    def _read_file(self, setting: Setting[Any], name: str, path: str) -> Found | None:
         shown = _quoted(path)
         try:
             content = Path(path).read_bytes()[: _LONGEST_FILE_BYTES + 1]
@@ -132,12 +165,12 @@ class Reader:
             self.complain(setting, f"{name} is {shown}, which cannot be read as text")
         else:
             if text and len(content) <= _LONGEST_FILE_BYTES:
-                return _Found(text, name, f"file {path}")
+                return Found(text, name, f"file {path}")
             size = "empty" if not text else "too large to be a secret"
             self.complain(setting, f"{name} is {shown}, a file that is {size}")
         return None
 
-    def _note(self, setting: Setting[Any], found: _Found | None) -> None:
+    def _note(self, setting: Setting[Any], found: Found | None) -> None:
         if found is None:
             self.seen[setting.name] = Seen(setting, setting.default, "default")
             return
@@ -169,7 +202,10 @@ def _unknown_names(environ: Mapping[str, str]) -> list[str]:
     return [
         f"{_quoted(name)[1:-1]} is not a setting{_nearest(name, known)}"
         for name in sorted(environ)
-        if name.startswith("ARCHIVE_") and name not in known
+        if name.startswith("ARCHIVE_")
+        and name not in known
+        # those of sources are known where the sources are
+        and not name.startswith(SOURCE_PREFIX)
     ]
 
 

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from archiver.config import table
+from archiver.config.proxies import proxy_for
 from archiver.config.reader import Reader
-from archiver.config.stores import check_apart, read_cold, read_hot
+from archiver.config.sources import choose_sources, common_overrides, is_hot_s3_used
+from archiver.config.stores import (
+    check_apart,
+    check_sources_apart,
+    read_cold,
+    read_hot,
+    refuse_variables,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from importlib.metadata import EntryPoint
+    from pathlib import Path
 
+    from archiver.config.proxies import NoProxy
     from archiver.config.reader import Seen
     from archiver.config.stores import Cold, Hot
     from archiver.events import Level
-    from archiver.model import Evidence, Secret
+    from archiver.model import Evidence, Secret, SourceName
+    from archiver.sources.sql_file import SqlFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +64,13 @@ class Settings:
     once_wait_seconds: float
     drain_timeout_seconds: float
     allow_http: bool
+    ca_bundle: Path | None  # None: what the system or the client trusts
+    https_proxy: Secret | None
+    no_proxy: NoProxy
     log_format: Literal["text", "json"]
     log_level: Level
 
+    of_sources: tuple[SourceSettings, ...] = field(default=(), repr=False, compare=False)
     seen: Mapping[str, Seen] = field(repr=False, compare=False)
     _secrets: tuple[Secret, ...] = field(repr=False, compare=False)
 
@@ -65,7 +81,7 @@ class Settings:
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
-        """Read and check everything; only `…_FILE` files are opened.
+        """Read and check everything; only files that settings name are opened.
 
         An empty value counts as unset.
 
@@ -73,11 +89,38 @@ class Settings:
             SettingsError: With every problem there is, secrets masked.
         """
         reader = Reader(environ)
+        is_enabled = reader.is_set(table.PROVIDER) or reader.is_set(table.BUCKET)
+        chosen = choose_sources(reader, environ, is_enabled=is_enabled)
+        reader.override(common_overrides(chosen))
+        uses_hot_s3 = is_hot_s3_used(chosen, environ)
+        settings = cls._read(reader, uses_hot_s3=uses_hot_s3)
+        reader.value(table.INTERVAL)
+        of_sources = []
+        for source in chosen:
+            own = Reader(environ, source.overrides)
+            if source.overrides and source.is_right:
+                of_source = cls._read(own, uses_hot_s3=uses_hot_s3)
+                reader.adopt(own.problems, source.name)
+            else:
+                of_source = settings
+            of_sources.append(SourceSettings(source.name, source.definition, of_source))
+        check_sources_apart(
+            reader, {it.name: (it.settings.cold, it.settings.hot) for it in of_sources}
+        )
+        reader.finish()
+        return replace(settings, of_sources=tuple(of_sources))
+
+    @classmethod
+    def _read(cls, reader: Reader, *, uses_hot_s3: bool) -> Self:
+        """One reading: of the process, or with what a source overrides."""
         allow_http = reader.value(table.ALLOW_HTTP)
         cold = read_cold(reader, allow_http=allow_http)
         is_enabled = reader.is_set(table.PROVIDER) or reader.is_set(table.BUCKET)
-        hot = read_hot(reader, allow_http=allow_http, is_needed=is_enabled)
+        hot = read_hot(
+            reader, allow_http=allow_http, is_needed=is_enabled, uses_hot_s3=uses_hot_s3
+        )
         check_apart(reader, cold, hot)
+        refuse_variables(reader, cold, hot)
         settings = cls(
             cold=cold,
             hot=hot,
@@ -107,14 +150,15 @@ class Settings:
             once_wait_seconds=reader.value(table.ONCE_WAIT),
             drain_timeout_seconds=reader.value(table.DRAIN_TIMEOUT),
             allow_http=allow_http,
+            ca_bundle=reader.find(table.CA_BUNDLE),
+            https_proxy=reader.find(table.HTTPS_PROXY),
+            no_proxy=reader.value(table.NO_PROXY),
             log_format=reader.value(table.LOG_FORMAT),
             log_level=reader.value(table.LOG_LEVEL),
             seen=reader.seen,
             _secrets=tuple(reader.secrets),
         )
         _check_retries(reader, settings)
-        reader.value(table.INTERVAL)
-        reader.finish()
         return settings
 
     @property
@@ -132,11 +176,24 @@ class Settings:
         """The cold bucket; empty when disabled."""
         return self.cold.bucket if self.cold else ""
 
+    def proxy_for(self, url: str) -> Secret | None:
+        """The proxy on the way to a store; None: it is reached directly."""
+        return proxy_for(url, self.https_proxy, self.no_proxy)
+
     def masked(self, text: str) -> str:
         """The text, with every secret of these settings covered."""
         for secret in sorted(self._secrets, key=lambda secret: -len(secret.reveal())):
             text = text.replace(secret.reveal(), repr(secret))
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """One source of ARCHIVE_SOURCES, and the settings under which it is swept."""
+
+    name: SourceName
+    definition: SqlFile | EntryPoint
+    settings: Settings
 
 
 def _check_retries(reader: Reader, settings: Settings) -> None:

@@ -9,12 +9,15 @@ from urllib.parse import urlsplit
 
 from archiver.config import table
 from archiver.config.values import is_loopback
-from archiver.stores.providers import PROVIDERS
+from archiver.model import Evidence
+from archiver.stores.providers import FROZEN_CLASSES, PROVIDERS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from archiver.config.reader import Reader
     from archiver.config.table import Setting
-    from archiver.model import Secret
+    from archiver.model import Secret, SourceName
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,12 @@ class ColdS3:
     bucket: str
     endpoint: str | None
     region: str | None
-    access_key_id: str
-    secret_access_key: Secret
+    access_key_id: str | None  # None: the AWS chain
+    secret_access_key: Secret | None
+    session_token: Secret | None = None
+    storage_class: str | None = None
+    sse: Literal["AES256", "aws:kms"] | None = None
+    sse_kms_key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +57,9 @@ class HotS3:
     bucket: str | None  # None: each row says its own
     endpoint: str | None  # None: AWS, and the region is set
     region: str | None
-    access_key_id: str
-    secret_access_key: Secret
+    access_key_id: str | None  # None: the AWS chain
+    secret_access_key: Secret | None
+    session_token: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,9 @@ Hot = HotSupabase | HotS3 | HotFile
 
 # --- the cold side ----------------------------------------------------------------------
 
+_COLD_KEYS = (table.ACCESS_KEY_ID, table.SECRET_ACCESS_KEY, table.SESSION_TOKEN)
+_CLASS_AND_SSE = (table.STORAGE_CLASS, table.SSE, table.SSE_KMS_KEY_ID)
+
 
 def read_cold(reader: Reader, *, allow_http: bool) -> Cold | None:
     provider, bucket = reader.find(table.PROVIDER), reader.find(table.BUCKET)
@@ -72,21 +83,38 @@ def read_cold(reader: Reader, *, allow_http: bool) -> Cold | None:
     region = reader.find(table.REGION)
     access_key_id = reader.find(table.ACCESS_KEY_ID)
     secret_access_key = reader.find(table.SECRET_ACCESS_KEY)
+    session_token = reader.find(table.SESSION_TOKEN)
+    storage_class = reader.find(table.STORAGE_CLASS)
+    sse, sse_kms_key_id = reader.find(table.SSE), reader.find(table.SSE_KMS_KEY_ID)
     _require_both(reader, table.PROVIDER, table.BUCKET)
     if provider is None:
         return None
     if provider == "file":
+        _refuse_of_s3(reader, (table.SESSION_TOKEN, *_CLASS_AND_SSE))
         return _cold_file(reader, bucket, endpoint)
-    why = f"provider {provider}"
-    reader.required(table.ACCESS_KEY_ID, why)
-    reader.required(table.SECRET_ACCESS_KEY, why)
+    _check_keys(
+        reader, _COLD_KEYS, f"provider {provider}", has_chain=PROVIDERS[provider].has_chain
+    )
+    _check_class(reader, provider, storage_class)
+    _check_sse(reader)
     if isinstance(endpoint, Path):
         _refuse_endpoint(reader, str(endpoint), provider, "an https:// URL")
         return None
     _check_cold_endpoint(reader, provider, endpoint, region, allow_http=allow_http)
-    if bucket is None or access_key_id is None or secret_access_key is None:
+    if bucket is None:
         return None
-    return ColdS3(provider, bucket, endpoint, region, access_key_id, secret_access_key)
+    return ColdS3(
+        provider,
+        bucket,
+        endpoint,
+        region,
+        access_key_id,
+        secret_access_key,
+        session_token,
+        storage_class,
+        sse,
+        sse_kms_key_id,
+    )
 
 
 def _require_both(reader: Reader, one: Setting[Any], other: Setting[Any]) -> None:
@@ -96,6 +124,40 @@ def _require_both(reader: Reader, one: Setting[Any], other: Setting[Any]) -> Non
                 absent,
                 f"{present.name} is set and {absent.name} is not; set both, or neither to "
                 f"disable archiving ({absent.name} is {absent.kind.accepts})",
+            )
+
+
+def _check_class(reader: Reader, provider: str, storage_class: str | None) -> None:
+    known = PROVIDERS[provider].storage_classes
+    if storage_class is None:
+        return
+    if known and storage_class not in known:
+        reader.complain(
+            table.STORAGE_CLASS,
+            f"ARCHIVE_STORAGE_CLASS is '{storage_class}'; provider {provider} has "
+            f"{', '.join(known)}",
+        )
+    elif storage_class in FROZEN_CLASSES and reader.find(table.EVIDENCE) is Evidence.READBACK:
+        reader.complain(
+            table.STORAGE_CLASS,
+            f"ARCHIVE_STORAGE_CLASS is '{storage_class}', whose objects cannot be read back, "
+            "and ARCHIVE_EVIDENCE is 'readback'; choose another class, or signed or checksum",
+        )
+
+
+def _check_sse(reader: Reader) -> None:
+    if reader.is_set(table.SSE_KMS_KEY_ID) and reader.find(table.SSE) != "aws:kms":
+        reader.complain(
+            table.SSE_KMS_KEY_ID,
+            "ARCHIVE_SSE_KMS_KEY_ID is set; it belongs to ARCHIVE_SSE=aws:kms",
+        )
+
+
+def _refuse_of_s3(reader: Reader, settings: Iterable[Setting[Any]]) -> None:
+    for setting in settings:
+        if reader.is_set(setting):
+            reader.complain(
+                setting, f"{setting.name} is set; provider file knows nothing of it"
             )
 
 
@@ -163,11 +225,15 @@ _HOT_S3 = (
     table.HOT_ENDPOINT,
     table.HOT_ACCESS_KEY_ID,
     table.HOT_SECRET_ACCESS_KEY,
+    table.HOT_SESSION_TOKEN,
     table.HOT_REGION,
 )
+_HOT_KEYS = (table.HOT_ACCESS_KEY_ID, table.HOT_SECRET_ACCESS_KEY, table.HOT_SESSION_TOKEN)
 
 
-def read_hot(reader: Reader, *, allow_http: bool, is_needed: bool) -> Hot | None:
+def read_hot(
+    reader: Reader, *, allow_http: bool, is_needed: bool, uses_hot_s3: bool
+) -> Hot | None:
     hot = reader.find(table.HOT)
     for setting in (table.SUPABASE_SERVICE_ROLE_KEY, table.SUPABASE_PUBLISHABLE_KEY, *_HOT_S3):
         reader.find(setting)
@@ -184,7 +250,8 @@ def read_hot(reader: Reader, *, allow_http: bool, is_needed: bool) -> Hot | None
     if isinstance(hot, str) and hot.startswith("s3://"):
         bucket = hot.removeprefix("s3://") or None
         return _hot_s3(reader, bucket, allow_http=allow_http)
-    _refuse_unused_hot(reader, hot)
+    if not uses_hot_s3:  # by another source
+        _refuse_unused_hot(reader, hot)
     if isinstance(hot, Path):
         return HotFile(hot)
     return _hot_supabase(reader, url, allow_http=allow_http)
@@ -202,9 +269,7 @@ def _hot_supabase(reader: Reader, url: str | None, *, allow_http: bool) -> HotSu
 
 
 def _hot_s3(reader: Reader, bucket: str | None, *, allow_http: bool) -> HotS3 | None:
-    why = "ARCHIVE_HOT=s3://"
-    access_key_id = reader.required(table.HOT_ACCESS_KEY_ID, why)
-    secret_access_key = reader.required(table.HOT_SECRET_ACCESS_KEY, why)
+    _check_keys(reader, _HOT_KEYS, "ARCHIVE_HOT=s3://", has_chain=True)
     endpoint, region = reader.find(table.HOT_ENDPOINT), reader.find(table.HOT_REGION)
     if endpoint is not None:
         _refuse_http(reader, table.HOT_ENDPOINT, endpoint, allow_http=allow_http)
@@ -212,9 +277,8 @@ def _hot_s3(reader: Reader, bucket: str | None, *, allow_http: bool) -> HotS3 | 
         reader.is_wrong(table.HOT_ENDPOINT) or reader.is_wrong(table.HOT_REGION)
     ):
         _require_region(reader, table.HOT_REGION, table.HOT_ENDPOINT)
-    if access_key_id is None or secret_access_key is None:
-        return None
-    return HotS3(bucket, endpoint, region, access_key_id, secret_access_key)
+    access_key_id, secret_access_key, token = (reader.find(key) for key in _HOT_KEYS)
+    return HotS3(bucket, endpoint, region, access_key_id, secret_access_key, token)
 
 
 def _refuse_unused_hot(reader: Reader, hot: str | Path | None) -> None:
@@ -232,6 +296,44 @@ def _refuse_unused_hot(reader: Reader, hot: str | Path | None) -> None:
 
 
 # --- checks of both ---------------------------------------------------------------------
+
+
+def _check_keys(
+    reader: Reader,
+    keys: tuple[Setting[str], Setting[Secret], Setting[Secret]],
+    why: str,
+    *,
+    has_chain: bool,
+) -> None:
+    """Demand key and secret: both, or neither where the AWS chain can stand in."""
+    key_id, secret, _ = keys
+    if not has_chain or any(reader.is_set(key) for key in keys):
+        also = "" if not has_chain else " with keys of its own"
+        reader.required(key_id, f"{why}{also}")
+        reader.required(secret, f"{why}{also}")
+
+
+def refuse_variables(reader: Reader, cold: Cold | None, hot: Hot | None) -> None:
+    """Refuse what one of the S3 clients takes from the environment, and cannot be told not to.
+
+    Said for objects of this program alone, it would hold for the objects of neither store.
+    """
+    if not (isinstance(cold, ColdS3) or isinstance(hot, HotS3)):
+        return
+    for name, instead in _VARIABLES.items():
+        if reader.is_in_environment(name):
+            reader.complain_of(
+                f"{name} is set, and would change every object that is put; {instead}"
+            )
+
+
+_VARIABLES = {
+    "AWS_SERVER_SIDE_ENCRYPTION": "unset it, and use ARCHIVE_SSE",
+    "AWS_SSE_KMS_KEY_ID": "unset it, and use ARCHIVE_SSE_KMS_KEY_ID",
+    "AWS_SSE_BUCKET_KEY_ENABLED": "unset it: the bucket's own setting holds",
+    "AWS_SSE_CUSTOMER_KEY_BASE64": "unset it: an archive must be readable without it",
+    "AWS_CHECKSUM_ALGORITHM": "unset it: the probe finds out which checksum is kept",
+}
 
 
 def _require_region(reader: Reader, region: Setting[Any], endpoint: Setting[Any]) -> None:
@@ -254,17 +356,41 @@ def _refuse_http(reader: Reader, setting: Setting[Any], url: str, *, allow_http:
 
 def check_apart(reader: Reader, cold: Cold | None, hot: Hot | None) -> None:
     """Refuse one place as both hot and cold: a release there deletes the archived copy."""
-    if isinstance(cold, ColdFile) and isinstance(hot, HotFile):
-        is_one = cold.root == hot.root or (
-            cold.root in hot.root.parents or hot.root in cold.root.parents
-        )
-    elif isinstance(cold, ColdS3) and isinstance(hot, HotS3):
-        is_one = hot.bucket == cold.bucket and hot.endpoint == cold.endpoint
-    else:
-        return
-    if is_one:
+    if _is_one_place(cold, hot):
         reader.complain(
             table.HOT,
             "ARCHIVE_HOT and the cold store are one place, so letting go of a hot copy would "
             "delete the cold one; keep them in different buckets, or directories apart",
         )
+
+
+def check_sources_apart(
+    reader: Reader, stores: Mapping[SourceName, tuple[Cold | None, Hot | None]]
+) -> None:
+    """Refuse that one source lets go of objects where another has archived its own."""
+    for archiving, (cold, _) in stores.items():
+        for releasing, (_, hot) in stores.items():
+            if archiving != releasing and _is_one_place(cold, hot):
+                reader.complain(
+                    table.HOT,
+                    f"the hot store of source {releasing} is the cold store of source "
+                    f"{archiving}, so its releases could delete archived copies; keep them in "
+                    "different buckets, or directories apart",
+                )
+
+
+def _is_below_or_at(one: Path, other: Path) -> bool:
+    """By where they really are: a link may lead from the one into the other."""
+    return one.resolve().is_relative_to(other.resolve())
+
+
+def _is_one_place(cold: Cold | None, hot: Hot | None) -> bool:
+    if isinstance(cold, ColdFile) and isinstance(hot, HotFile):
+        return any(
+            _is_below_or_at(one, other) or _is_below_or_at(other, one)
+            for one in (cold.root, cold.root / cold.bucket)
+            for other in (hot.root,)
+        )
+    if isinstance(cold, ColdS3) and isinstance(hot, HotS3):
+        return hot.bucket == cold.bucket and hot.endpoint == cold.endpoint
+    return False

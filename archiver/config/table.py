@@ -56,14 +56,19 @@ ENDPOINT = Setting(
 ACCESS_KEY_ID = Setting(
     "ARCHIVE_ACCESS_KEY_ID",
     values.WORD,
-    "Key id for the cold store. Not needed for `file`.",
+    "Key id for the cold store. Not needed for `file`; for `s3` unset means the AWS chain.",
     "AKIAEXAMPLE",
     has_file=True,
 )
 SECRET_ACCESS_KEY = _secret(
     "ARCHIVE_SECRET_ACCESS_KEY",
-    "Secret key for the cold store. Not needed for `file`.",
+    "Secret key for the cold store, where there is a key id.",
     "cold-secret-example",
+)
+SESSION_TOKEN = _secret(
+    "ARCHIVE_SESSION_TOKEN",
+    "Goes with temporary keys for the cold store. They are not refreshed: the AWS chain's are.",
+    "cold-token-example",
 )
 REGION = Setting(
     "ARCHIVE_REGION",
@@ -79,13 +84,33 @@ PATH_PREFIX = Setting(
     default="",
 )
 
+STORAGE_CLASS = Setting(
+    "ARCHIVE_STORAGE_CLASS",
+    values.STORAGE_CLASS,
+    "The class of new cold objects; unset: the bucket's own. What `GLACIER` and "
+    "`DEEP_ARCHIVE` hold cannot be read back at once.",
+    "STANDARD_IA",
+)
+SSE: Setting[Literal["AES256", "aws:kms"]] = Setting(
+    "ARCHIVE_SSE",
+    values.one_of({"AES256": "AES256", "aws:kms": "aws:kms"}),
+    "Encryption by the cold store; unset: the bucket's own.",
+    "aws:kms",
+)
+SSE_KMS_KEY_ID = Setting(
+    "ARCHIVE_SSE_KMS_KEY_ID",
+    values.WORD,
+    "The key for `aws:kms`: its id, alias or ARN.",
+    "alias/archive",
+)
+
 # --- what may move ----------------------------------------------------------------------
 
 SOURCES = Setting(
     "ARCHIVE_SOURCES",
     values.SOURCES,
     "The sources to sweep, in this order: names, or paths of `.sql` files.",
-    "task_html,/etc/archiver/avatars.sql",
+    "task_html,avatars.sql",
     default="task_html",
 )
 RETENTION_JOBS = Setting(
@@ -121,12 +146,15 @@ HOT_ENDPOINT = Setting(
 HOT_ACCESS_KEY_ID = Setting(
     "ARCHIVE_HOT_ACCESS_KEY_ID",
     values.WORD,
-    "Key id for a hot store on S3.",
+    "Key id for a hot store on S3; unset: the AWS chain.",
     "AKIAHOTEXAMPLE",
     has_file=True,
 )
 HOT_SECRET_ACCESS_KEY = _secret(
     "ARCHIVE_HOT_SECRET_ACCESS_KEY", "Secret key for a hot store on S3.", "hot-secret-example"
+)
+HOT_SESSION_TOKEN = _secret(
+    "ARCHIVE_HOT_SESSION_TOKEN", "Goes with temporary keys for it.", "hot-token-example"
 )
 HOT_REGION = Setting(
     "ARCHIVE_HOT_REGION", values.WORD, "Region of a hot store on S3.", "eu-west-1"
@@ -289,6 +317,29 @@ ALLOW_HTTP = Setting(
     "`on`: plain http endpoints are allowed beyond this machine too.",
     "on",
     default="off",
+)
+CA_BUNDLE = Setting(
+    "ARCHIVE_CA_BUNDLE",
+    values.CA_BUNDLE,
+    "The authorities that the stores' certificates are checked against, all that are needed.",
+    "/etc/ssl/certs/ca-certificates.crt",
+)
+HTTPS_PROXY = Setting(
+    "HTTPS_PROXY",
+    values.PROXY,
+    "The way to stores with an https:// address; the others are reached directly.",
+    "http://proxy.example.net:3128",
+    is_secret=True,
+    has_file=True,
+    plain_name="https_proxy",
+)
+NO_PROXY = Setting(
+    "NO_PROXY",
+    values.NO_PROXY,
+    "Where the proxy is left out.",
+    ".example.net,10.0.0.0/8",
+    default="",
+    plain_name="no_proxy",
 )
 LOG_FORMAT: Setting[Literal["text", "json"]] = Setting(
     "ARCHIVE_LOG_FORMAT",

@@ -7,6 +7,7 @@ parser can let a secret slip into a message.
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import ip_address
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from archiver.config.proxies import NoProxy
 from archiver.model import Evidence, Secret
 
 if TYPE_CHECKING:
@@ -227,6 +229,34 @@ def _parse_endpoint(text: str) -> str | Path:
     return _parse_directory(text) if text.startswith("file:") else _parse_http_url(text)
 
 
+def _parse_ca_bundle(text: str) -> Path:
+    """A file of certificates. It is opened here: nothing works without it."""
+    try:
+        ssl.create_default_context(cafile=text)
+    except OSError as exc:  # an SSLError is one, too
+        raise ValueError(text) from exc
+    return Path(text).absolute()
+
+
+def _parse_proxy(text: str) -> Secret:
+    url = urlsplit(_parse_word(text))
+    is_more = url.path not in ("", "/") or url.query or url.fragment
+    if url.scheme != "http" or not url.hostname or is_more:
+        raise ValueError(text)
+    _ = url.port  # raises ValueError when it is no port
+    return Secret(text.removesuffix("/"))
+
+
+def _parse_no_proxy(text: str) -> NoProxy:
+    return NoProxy(tuple(entry.strip() for entry in text.split(",") if entry.strip()))
+
+
+def _parse_storage_class(text: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", text, re.ASCII):
+        raise ValueError(text)
+    return text
+
+
 def _parse_sources(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if len(set(names)) != len(names) or not all(map(_SOURCE.fullmatch, names)):
@@ -263,3 +293,7 @@ EVIDENCE: Kind[Evidence | None] = one_of(
         **{str(level): level for level in Evidence if level is not Evidence.UNPROVEN},
     }
 )
+CA_BUNDLE = Kind("a readable file of PEM certificates", _parse_ca_bundle)
+PROXY = Kind("http://host:port, with user:password@ before the host if it asks", _parse_proxy)
+NO_PROXY = Kind("hosts, .domains, addresses and networks with commas between", _parse_no_proxy)
+STORAGE_CLASS = Kind("the provider's word for it, such as STANDARD_IA", _parse_storage_class)

@@ -57,6 +57,10 @@ class Controls:
         """Why a bucket with verdicts in waiting could not be proven."""
         return next((self._refusals[b] for b in self._suspects if b in self._refusals), None)
 
+    @property
+    def suspects_count(self) -> int:
+        return sum(map(len, self._suspects.values()))
+
     def acquit_all(self) -> list[Claim]:
         return [claim for bucket in list(self._suspects) for claim in self.acquit(bucket)]
 

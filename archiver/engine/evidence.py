@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 def demanded_evidence(
-    minimum: Evidence | None, capabilities: Capabilities, provider: str
+    minimum: Evidence | None,
+    capabilities: Capabilities,
+    provider: str,
+    *,
+    can_read_back: bool = True,  # not from a class that must be restored first
 ) -> Evidence:
     """The cheapest evidence this store can give that satisfies the minimum.
 
@@ -22,13 +26,13 @@ def demanded_evidence(
     Raises:
         EvidenceUnavailable: The store cannot give what is demanded.
     """
-    if minimum is None:
-        return Evidence.SIGNED if capabilities.enforces_signed_digest else Evidence.READBACK
+    by_itself = Evidence.SIGNED if capabilities.enforces_signed_digest else Evidence.READBACK
+    demanded = by_itself if minimum is None else minimum
     is_given = {
         Evidence.SIGNED: capabilities.enforces_signed_digest,
         Evidence.CHECKSUM: capabilities.returns_digest,
-        Evidence.READBACK: True,
+        Evidence.READBACK: can_read_back,
     }
-    if not is_given.get(minimum, False):
-        raise EvidenceUnavailable(demanded=str(minimum), provider=provider)
-    return minimum
+    if not is_given.get(demanded, False):
+        raise EvidenceUnavailable(demanded=str(demanded), provider=provider)
+    return demanded

@@ -62,6 +62,11 @@ class Failing:
         self.given_back_count = 0
 
     @property
+    def suspects_count(self) -> int:
+        """Claims whose verdict waits for a control."""
+        return self._controls.suspects_count
+
+    @property
     def is_probing(self) -> bool:
         """What is to become of a failure is not decided yet."""
         return bool(self._probed)

@@ -45,6 +45,10 @@ class Heartbeat:
             with self._lock:
                 self._is_lost = True
             return
+        except BaseException:
+            with self._lock:
+                self._is_lost = True  # a bug ends this thread; it must not end unseen
+            raise
         with self._lock:
             self._lease = lease
 

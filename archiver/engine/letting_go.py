@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from archiver.errors import ArchiverError, FatalError, PermanentError, StoreUnavailable
-from archiver.events import ObjectReleased, ReleaseFailed
+from archiver.events import CanaryLeftOut, ObjectReleased, ReleaseFailed
 from archiver.model import Outcome, ReleaseFailure
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from archiver.engine.release import Released, Releaser
     from archiver.engine.run import Run
+    from archiver.errors import ObjectFrozen
     from archiver.model import Release
 
 _LOOK_SECONDS = 1.0  # between two looks for due releases while nothing is recorded
@@ -29,7 +30,8 @@ class LettingGo:
         self._sings = False
         self._look_at = 0.0
         self._slices_count = 0
-        self.found_nothing = not run.plan.release  # by the latest look
+        self._shut_since: float | None = None  # when the stores could first not be opened
+        self.found_nothing = not run.may_release  # by the latest look
 
     @property
     def is_under_way(self) -> bool:
@@ -38,13 +40,15 @@ class LettingGo:
     def look_now(self) -> None:
         """Something was recorded, or a grace ended: do not wait for the next look."""
         self._look_at = 0.0
-        self.found_nothing = not self._run.plan.release
+        self.found_nothing = not self._run.may_release
 
     def step(self) -> None:
         """Claim what is due, unless enough of it is under way."""
         run, now = self._run, self._run.clock.monotonic()
-        is_pausing = run.is_ending or now < self._look_at
-        if not run.plan.release or self.is_under_way or is_pausing:
+        if not run.may_release:
+            self.found_nothing = True  # the operator may ask for a pause in mid-sweep
+            return
+        if self.is_under_way or run.is_ending or now < self._look_at:
             return
         due = run.ledger(
             "claim_release", partial(run.releases.claim_release, run.plan.release_group)
@@ -55,18 +59,36 @@ class LettingGo:
             return
         try:
             releaser = self._releaser()
+        except StoreUnavailable as error:
+            self._give_back(due)
+            self._wait_for_stores(error, now)
+            return
         except ArchiverError:
             self._give_back(due)
             raise
+        self._shut_since = None
         if self._has_sung:
             self._send_out(due)
         else:
             self._sing(due, releaser)
 
+    def _wait_for_stores(self, error: StoreUnavailable, now: float) -> None:
+        """A store does not answer now: look again, until the patience for retries ends."""
+        if self._shut_since is None:
+            self._shut_since = now
+        if now - self._shut_since >= self._run.plan.retry_wait_seconds:
+            self._run.stop("failures", str(error))
+        self._look_at = now + self._run.plan.retry_base_seconds
+
+    def seconds_until_look(self) -> float:
+        return max(0.0, self._look_at - self._run.clock.monotonic())
+
     def _sing(self, due: Sequence[Release], releaser: Releaser) -> None:
         self._sings = True
 
-        def sang(_: None) -> None:
+        def sang(excuse: ObjectFrozen | None) -> None:
+            if excuse is not None:
+                self._run.observe(CanaryLeftOut(self._run.source, excuse.where))
             self._sings = False
             self._has_sung = True
             if self._run.is_ending:
@@ -94,7 +116,8 @@ class LettingGo:
         releaser = self._releaser()
 
         def release() -> Released | None:
-            return None if self._run.is_ending else releaser.release(piece)
+            is_held = self._run.is_ending or not self._run.may_release
+            return None if is_held else releaser.release(piece)
 
         def ended(released: Released | None) -> None:
             self._slices_count -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from archiver.formats.content import (
     encoding_of,
     label_of,
 )
+from archiver.formats.etags import md5_etag
 from archiver.formats.keys import common_prefix, digest_keys, write_once_keys
 from archiver.formats.metadata import Origin
 from archiver.model import ColdKey, Digest, Evidence, Sent
@@ -53,12 +55,13 @@ class Stores:
     shared_bucket: str | None = None  # the cold bucket, where the hot store sees it too
 
     def require_two_places(self, location: HotLocation, key: ColdKey) -> None:
-        """Refuse to take one object for its own copy.
+        """Refuse a hot object that lies where archived objects lie: `key`, or near it.
 
         Raises:
-            OnePlace: Deleting the hot object would delete the cold one.
+            OnePlace: Deleting the hot object would delete an archived one.
         """
-        if location.bucket == self.shared_bucket and location.path == key:
+        is_archived = location.path == key or location.path.startswith(self.cold.path_prefix)
+        if location.bucket == self.shared_bucket and is_archived:
             raise OnePlace(where=str(location))
 
 
@@ -84,13 +87,25 @@ class Mover:
         """
         candidate = claim.candidate
         where = str(candidate.location)
-        with self.stores.hot.open(candidate.location) as found:
+        with ExitStack() as held:
+            if candidate.size_bytes is not None:
+                # Before the read is begun: a store's patience ends while we wait for room.
+                held.enter_context(self.budget.hold(candidate.size_bytes, where))
+            found = held.enter_context(self.stores.hot.open(candidate.location))
             size_bytes = found.identity.size_bytes
-            with self.budget.hold(size_bytes, where):
-                body = found.read()
-                checked = check(candidate, body)
-                self.heartbeat.require()
-                stat, was_there, was_read_back = self._create_once(claim, body, checked)
+            if candidate.size_bytes is None:
+                held.enter_context(self.budget.hold(size_bytes, where))
+            elif candidate.size_bytes != size_bytes:
+                raise SizeMismatch(
+                    where=where, expected=str(candidate.size_bytes), seen=str(size_bytes)
+                )
+            body = found.read()
+            checked = check(candidate, body)
+            self.heartbeat.require()
+            stat, was_there = self._create_once(claim, body, checked)
+            etag = stat.etag
+            if not was_there and self.stores.cold.capabilities.etag_is_md5:
+                etag = md5_etag(body)  # what `verify` must see, whatever the put was told
         return Sent(
             claim=claim,
             identity=found.identity,
@@ -98,9 +113,9 @@ class Mover:
             size_bytes=len(body),
             digest=checked.digest,
             content_digest=checked.content_digest,
-            etag=stat.etag,
+            etag=etag,
             was_there=was_there,
-            was_read_back=was_read_back,
+            was_read_back=was_there,
         )
 
     def recover(self, claim: Claim) -> Sent:
@@ -138,10 +153,10 @@ class Mover:
 
     def _create_once(
         self, claim: Claim, body: bytes, checked: Checked
-    ) -> tuple[ColdStat, bool, bool]:
-        """Create the cold object under the first key that is free or holds these very bytes.
+    ) -> tuple[ColdStat, bool]:
+        """Create the cold object under the first key that is free or holds a copy of it.
 
-        Returns its stat, whether it was there already, and whether it was read back.
+        Returns its stat, and whether it was there already (and was read back).
         """
         candidate, cold = claim.candidate, self.stores.cold
         encoding = label_of(body, candidate.content_encoding)
@@ -159,27 +174,29 @@ class Mover:
                     content_encoding=encoding,
                 )
             except KeyTaken:
-                taken = self._same_bytes_at(key, len(body), checked.digest)
-                if taken is not None:
-                    return taken[0], True, taken[1]
+                copy = self._copy_at(key, claim, body, checked.digest)
+                if copy is not None:
+                    return copy, True
             else:
-                return stat, False, False
+                return stat, False
         raise NoFreeKey(
             where=f"{cold.path_prefix}{candidate.cold_key}", tried_count=tried_count
         )
 
-    def _same_bytes_at(
-        self, key: ColdKey, size_bytes: int, digest: Digest
-    ) -> tuple[ColdStat, bool] | None:
-        """The stat of a taken key that provably holds these bytes, and whether it was read.
+    def _copy_at(
+        self, key: ColdKey, claim: Claim, body: bytes, digest: Digest
+    ) -> ColdStat | None:
+        """The stat of a taken key that holds a copy of these bytes, read back to the end.
 
-        An object of this very ledger was put under a signed digest by this program: where
-        the store enforces that, its metadata is as good as the put. Anyone else's object,
-        and any where more than `signed` is demanded, is read.
+        Metadata is a claim and decides nothing about bytes: a copy may have been damaged
+        since, and was perhaps found to be. It does decide whose object this is. Where hot
+        and cold are one place under two names, the hot object itself lies at the key: it is
+        nobody's copy, and its name gives it away. Such a key is passed over, so that at
+        worst one copy too many is made.
         """
         cold = self.stores.cold
         found = cold.look(key)
-        if found is None or found.stat.size_bytes != size_bytes:
+        if found is None or found.stat.size_bytes != len(body):
             return None
         origin = Origin.of(found.metadata)
         is_ours = (
@@ -187,9 +204,9 @@ class Mover:
             and origin.ledger_id == self.ledger_id
             and origin.digest == digest
         )
-        if is_ours and self.stores.evidence is Evidence.SIGNED:
-            return found.stat, False
-        return (found.stat, True) if cold.readback(key) == digest else None
+        if not is_ours and _may_be_one_object(key, claim.candidate.location):
+            return None
+        return found.stat if cold.readback(key) == digest else None
 
     def _keys_for(self, candidate: Candidate, digest: Digest) -> Iterator[ColdKey]:
         key = self._plain_key(candidate)
@@ -222,6 +239,12 @@ class Mover:
             return origin.to_metadata(candidate.metadata)
         except ValueError as exc:
             raise MetadataTooLarge(where=str(candidate.location), problem=str(exc)) from exc
+
+
+def _may_be_one_object(key: ColdKey, location: HotLocation) -> bool:
+    """Whether two names may be one object's: one ends like the other, from a slash on."""
+    hot, cold = f"/{location.bucket}/{location.path}", f"/{key}"
+    return hot.endswith(cold) or cold.endswith(f"/{location.path}")
 
 
 @dataclass(frozen=True, slots=True)

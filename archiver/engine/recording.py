@@ -112,9 +112,12 @@ class Recording:
         together = [item for item in due if item.busy_tries < _BUSY_TRIES_TOGETHER]
         if together:
             self._record(together)
-        for item in due:
-            if item.busy_tries >= _BUSY_TRIES_TOGETHER:
-                self._record([item])
+        alone = [item for item in due if item.busy_tries >= _BUSY_TRIES_TOGETHER]
+        self._busy.extend(
+            alone[1:]
+        )  # each may wait a second: one a step, so that a stop is seen
+        if alone:
+            self._record(alone[:1])
 
     def _record(self, group: list[_Proven]) -> None:
         receipts = [item.receipt for item in group]

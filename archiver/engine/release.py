@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from archiver.engine.verify import is_as_recorded
-from archiver.errors import CanaryFailed, PermanentError
+from archiver.errors import CanaryFailed, ObjectFrozen, ObjectMissing, PermanentError
 from archiver.model import Deleted, Evidence, Outcome, ReleaseEnd, ReleaseFailure
 
 if TYPE_CHECKING:
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
     from archiver.engine.lease import Heartbeat
     from archiver.engine.move import Stores
-    from archiver.model import Release
+    from archiver.model import Receipt, Release
     from archiver.protocols import Clock
 
-_OLD_AT_LEAST = timedelta(hours=1)
-_OLD_BEYOND_GRACE = timedelta(minutes=10)
+_FRESH = timedelta(minutes=10)  # after which even the worker that proved a copy looks again
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +41,36 @@ class Releaser:
     stores: Stores
     heartbeat: Heartbeat
     clock: Clock
-    grace_seconds: float
     delete_seconds: float  # how long one delete call may take: it must fit in the lease
 
-    def sing(self, releases: Sequence[Release]) -> None:
+    def sing(self, releases: Sequence[Release]) -> ObjectFrozen | None:
         """The canary: read the smallest archived object back, whole, before any delete.
 
-        A store that we can write but not read must not cost a byte.
+        A store that we can write but not read must not cost a byte. The one excuse is
+        returned: a frozen object, for only who may read it is told that it is one.
 
         Raises:
             CanaryFailed: It may not be read, is gone, or is not what its receipt says.
             TransientError: Nothing is known: ask again.
         """
-        receipt = min((item.recorded.receipt for item in releases), key=lambda r: r.size_bytes)
+        here = [
+            receipt
+            for receipt in (item.recorded.receipt for item in releases)
+            if receipt.cold == self.stores.cold.location(receipt.cold.key)
+        ]
+        if not here:
+            return None  # nothing of these is deleted: their copies are in another store
+        receipt = min(here, key=lambda it: it.size_bytes)
         try:
             seen = self.stores.cold.readback(receipt.cold.key)
+        except ObjectFrozen as excuse:
+            return excuse
         except PermanentError as error:
             raise CanaryFailed(where=str(receipt.cold), message=str(error)) from error
         if seen != receipt.digest:
             message = f"its SHA-256 is {seen}, the receipt says {receipt.digest}"
             raise CanaryFailed(where=str(receipt.cold), message=message)
+        return None
 
     def release(self, releases: Sequence[Release]) -> Released:
         """Delete the hot copies of claimed releases, where they still are what was read.
@@ -94,32 +103,57 @@ class Releaser:
         return done
 
     def _still_proven(self, releases: Sequence[Release], done: Released) -> list[Release]:
-        """Look again at the cold copies of old receipts; the fresh ones were just seen."""
-        proven: list[Release] = []
-        for item in releases:
-            if item.recorded.receipt.evidence is Evidence.UNPROVEN:
-                reason = "the receipt is unproven: the cold copy must be proven first"
-                done.failures.append(ReleaseFailure(item, reason, is_permanent=True))
-            else:
-                proven.append(item)
-        old = [item.recorded.receipt.cold.key for item in proven if self._is_old(item)]
-        if not old:
-            return proven
-        seen = self.stores.cold.stat_many(old)
+        """The releases whose cold copies are as good as today's settings demand.
+
+        All but those just proven are looked at again; weaker ones than are demanded now, read.
+        """
+        here = [item for item in releases if self._is_acceptable(item, done)]
+        old = [it.recorded.receipt.cold.key for it in here if not self._was_just_seen(it)]
+        seen = self.stores.cold.stat_many(old) if old else {}
         still: list[Release] = []
-        for item in proven:
+        for item in here:
             receipt = item.recorded.receipt
-            if receipt.cold.key in seen and not is_as_recorded(receipt, seen[receipt.cold.key]):
+            is_there = receipt.cold.key not in seen or is_as_recorded(
+                receipt, seen[receipt.cold.key]
+            )
+            if is_there and self._is_proven_enough(receipt):
+                still.append(item)
+            else:
                 reason = f"the cold copy is gone or changed: {receipt.cold}"
                 done.failures.append(ReleaseFailure(item, reason, is_permanent=True))
-            else:
-                still.append(item)
         return still
 
-    def _is_old(self, release: Release) -> bool:
-        grace = timedelta(seconds=self.grace_seconds)
-        age = self.clock.now() - release.recorded.archived_at
-        return age > max(_OLD_AT_LEAST, grace + _OLD_BEYOND_GRACE)
+    def _is_acceptable(self, release: Release, done: Released) -> bool:
+        """Whether the receipt can release, and its copy is in the store at hand."""
+        receipt = release.recorded.receipt
+        if receipt.evidence is Evidence.UNPROVEN:
+            reason = "the receipt is unproven: the cold copy must be proven first"
+        elif receipt.cold != self.stores.cold.location(receipt.cold.key):
+            reason = (
+                f"the cold copy is in another store than the one set now: {receipt.cold}; "
+                "set that one again and retry, or keep the hot copy"
+            )
+        else:
+            return True
+        done.failures.append(ReleaseFailure(release, reason, is_permanent=True))
+        return False
+
+    def _is_proven_enough(self, receipt: Receipt) -> bool:
+        """A demand raised since then holds for what is still pending."""
+        if receipt.evidence >= self.stores.evidence:
+            return True
+        try:
+            return self.stores.cold.readback(receipt.cold.key) == receipt.digest
+        except ObjectMissing:
+            return False
+
+    def _was_just_seen(self, release: Release) -> bool:
+        """Whether this very worker proved the copy a moment ago.
+
+        Its clock is not the database's: one that differs only makes us look.
+        """
+        is_mine = release.recorded.receipt.token.worker == self.heartbeat.lease.worker
+        return is_mine and abs(self.clock.now() - release.recorded.archived_at) < _FRESH
 
     def _still_the_same(self, releases: Sequence[Release], done: Released) -> list[Release]:
         """The releases whose hot object is the one that was read; the others end here."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from archiver.errors import LedgerUnavailable
 from archiver.events import LedgerRetried
-from archiver.model import Summary
+from archiver.model import Pause, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +104,15 @@ class Run:
     fatal: FatalError | None = None
     stopped: Stopped | None = None
     reason: str | None = None  # why it stopped, where that needs words
+
+    @property
+    def pause(self) -> Pause:
+        """What the operator wants left undone, as of the last beat."""
+        return self.heartbeat.lease.pause
+
+    @property
+    def may_release(self) -> bool:
+        return self.plan.release and self.pause is Pause.NOTHING
 
     @property
     def is_ending(self) -> bool:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from archiver.model import Stopped
 
 
 class Stop:
@@ -10,12 +14,12 @@ class Stop:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the reason
-        self._reason: str | None = None
+        self._reason: Stopped | None = None
 
-    def request(self, reason: str) -> None:
+    def request(self, reason: Stopped) -> None:
         with self._lock:
             self._reason = self._reason or reason
 
     @property
-    def reason(self) -> str | None:
+    def reason(self) -> Stopped | None:
         return self._reason

@@ -20,6 +20,8 @@ from archiver.errors import (
     FatalError,
     LeaseLost,
     LedgerUnavailable,
+    PermanentError,
+    StoreDenied,
     StoreUnavailable,
     TransientError,
 )
@@ -32,6 +34,7 @@ from archiver.events import (
     SweepFailed,
     SweepStarted,
 )
+from archiver.model import Pause
 
 if TYPE_CHECKING:
     from archiver.engine.move import Mover, Stores
@@ -133,6 +136,7 @@ class Sweep:
             or self._alone is not None
             or self._failing.breaker.is_open
             or len(self._ready) >= plan.concurrency
+            or self._failing.suspects_count >= plan.batch_size
         ):
             return
         limit = plan.batch_size
@@ -201,6 +205,14 @@ class Sweep:
             except StoreUnavailable as error:
                 self._failing.store_is_down(error)
                 return False
+            except PermanentError as error:
+                told = {
+                    "store": "cold",
+                    "operation": "open",
+                    "where": "",
+                    "message": str(error),
+                }
+                raise StoreDenied(**told) from error
         return True
 
     def _start(self, claim: Claim) -> None:
@@ -267,7 +279,9 @@ class Sweep:
     def _is_over(self) -> bool:
         run = self._run
         if self._stop.reason is not None:
-            run.stop("signal")
+            run.stop(self._stop.reason)
+        if run.pause is Pause.ALL:
+            run.stop("paused")
         if run.is_ending:
             return True
         if run.pool.under_way_count:
@@ -278,7 +292,11 @@ class Sweep:
         if self._failing.breaker.is_open:
             self._rest(self._failing.breaker.seconds_left(run.clock.monotonic()))
             return False
-        if not (self._nothing_moves and self._letting_go.found_nothing):
+        if not self._nothing_moves:
+            return False
+        if not self._letting_go.found_nothing:
+            if (seconds := self._letting_go.seconds_until_look()) > 0:
+                self._rest(seconds)
             return False
         if not self._failing.is_empty:  # the last to come home failed: the next step tells
             return False
@@ -309,7 +327,7 @@ class Sweep:
             self._takeover_until = now + plan.takeover_wait_seconds
         waits = []
         due = [outlook.next_due_seconds]
-        if plan.release:
+        if self._run.may_release:
             due.append(outlook.next_release_seconds)
         waits += [s for s in due if s is not None and now + s <= self._patient_until]
         if outlook.elsewhere_count and now < self._takeover_until:
@@ -342,8 +360,8 @@ class Sweep:
         if isinstance(run.fatal, LeaseLost):
             return  # the claims may be others' already: nothing is completed or given back
         self._give_back_ready(keep=0)
-        if run.stopped == "signal":
-            run.observe(Draining(self._stop.reason or "signal", run.plan.drain_seconds))
+        if run.stopped in ("signal", "paused"):
+            run.observe(Draining(run.stopped, run.plan.drain_seconds))
         deadline = run.clock.monotonic() + run.plan.drain_seconds
         while self._has_more_to_drain and run.clock.monotonic() < deadline:
             self._recording.step(self._stores, is_idle=not self._moving)

@@ -33,7 +33,12 @@ _CONNECTION = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,  # [ms]
 }
-_SET_TIMEOUT = b"select set_config('statement_timeout', %(timeout)s, true)"
+# Until the end of the transaction, so that a pooler's connection is given back as it was.
+# The dates: psycopg reads no other form, and a database may have one of its own.
+_SET_UP = b"""
+    select set_config('statement_timeout', %(timeout)s, true),
+           set_config('datestyle', 'ISO', true)
+"""
 _ASK_WHY_AFTER_SECONDS = 1.0
 _MAX_IDLE_SECONDS = 60.0  # firewalls forget a silent connection after some minutes
 
@@ -89,7 +94,7 @@ class Database:
             self._connection(timeout_seconds) as connection,
             connection.transaction(),
         ):
-            connection.execute(_SET_TIMEOUT, {"timeout": milliseconds})
+            connection.execute(_SET_UP, {"timeout": milliseconds})
             yield connection
 
     @contextmanager

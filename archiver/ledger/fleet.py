@@ -7,11 +7,23 @@ import socket
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+from psycopg.types.json import Jsonb
+
 import archiver
 from archiver.errors import LeaseLost
 from archiver.ledger.database import fetch
 from archiver.ledger.queries import load
-from archiver.model import Capabilities, Lease, WorkerId, WorkerStatus
+from archiver.model import (
+    Capabilities,
+    Lease,
+    Pause,
+    SourceName,
+    Summary,
+    SweepId,
+    SweepRecord,
+    WorkerId,
+    WorkerStatus,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +34,7 @@ if TYPE_CHECKING:
 _SQL = load("fleet.sql")
 _PROBE_DAYS = 7
 _DEAD_WORKER_DAYS = 7
+_IDLE_SWEEP_DAYS = 2  # how long sweeps that did nothing are kept: one a minute adds up
 _BEAT_PATIENCE = 0.25  # of a lease: a beat that takes longer is better sent anew
 
 
@@ -67,7 +80,8 @@ class PostgresFleet:
             )
             tx.execute(_SQL["forget_workers"], {"days": _DEAD_WORKER_DAYS})
         (row,) = fetched
-        self._joined = self._leased(WorkerId(row["worker_id"]), row["epoch"], asked_at)
+        worker = WorkerId(row["worker_id"])
+        self._joined = self._leased(worker, row["epoch"], asked_at, row["pauses"])
         return self._joined
 
     def beat(self) -> Lease:
@@ -79,7 +93,7 @@ class PostgresFleet:
             )
         if not beaten:
             raise LeaseLost(worker=worker)
-        return self._leased(worker, self.epoch, asked_at)
+        return self._leased(worker, self.epoch, asked_at, beaten[0]["pauses"])
 
     def leave(self) -> None:
         with self._database.transaction("leave") as tx:
@@ -103,6 +117,7 @@ class PostgresFleet:
                     "enforces_signed_digest": capabilities.enforces_signed_digest,
                     "enforces_create": capabilities.enforces_create,
                     "returns_digest": capabilities.returns_digest,
+                    "etag_is_md5": capabilities.etag_is_md5,
                 },
             )
 
@@ -124,6 +139,49 @@ class PostgresFleet:
                 lease_until=row["lease_until"].astimezone(UTC),
                 is_alive=row["is_alive"],
                 claims_count=row["claims_count"],
+                moving=row["moving"] or {},
+            )
+            for row in rows
+        ]
+
+    # --- what is asked of all ----------------------------------------------------------------
+
+    def pause(self, what: Pause) -> None:
+        with self._database.transaction("pause") as tx:
+            tx.execute(_SQL["resume"])
+            if what is not Pause.NOTHING:
+                tx.execute(_SQL["pause"], {"what": what.value})
+
+    def paused(self) -> Pause:
+        with self._database.transaction("paused") as tx:
+            (row,) = fetch(tx, _SQL["find_pauses"], {})
+        return _pause_of(row["pauses"])
+
+    # --- sweeps ------------------------------------------------------------------------------
+
+    def sweep_began(self, source: SourceName) -> SweepId:
+        with self._database.transaction("sweep_began") as tx:
+            asked = {"source": source, "worker_id": self.worker}
+            (row,) = fetch(tx, _SQL["begin_sweep"], asked)
+            tx.execute(_SQL["forget_sweeps"], {"idle_days": _IDLE_SWEEP_DAYS})
+        return SweepId(row["sweep_id"])
+
+    def sweep_ended(self, sweep: SweepId, summary: Summary) -> None:
+        with self._database.transaction("sweep_ended") as tx:
+            ended = {"sweep_id": sweep, "summary": Jsonb(summary.to_json())}
+            tx.execute(_SQL["end_sweep"], ended)
+
+    def sweeps(self, source: SourceName | None, limit: int) -> Sequence[SweepRecord]:
+        with self._database.transaction("sweeps") as tx:
+            rows = fetch(tx, _SQL["list_sweeps"], {"source": source, "limit": limit})
+        return [
+            SweepRecord(
+                sweep_id=SweepId(row["sweep_id"]),
+                source=SourceName(row["source"]),
+                worker=WorkerId(row["worker_id"]),
+                started_at=row["started_at"].astimezone(UTC),
+                ended_at=None if row["ended_at"] is None else row["ended_at"].astimezone(UTC),
+                summary=None if row["summary"] is None else Summary.from_json(row["summary"]),
             )
             for row in rows
         ]
@@ -135,6 +193,14 @@ class PostgresFleet:
             raise RuntimeError(message)
         return self._joined
 
-    def _leased(self, worker: WorkerId, epoch: int, asked_at: float) -> Lease:
+    def _leased(
+        self, worker: WorkerId, epoch: int, asked_at: float, pauses: Sequence[str] | None
+    ) -> Lease:
         # From before the statement was sent: the row's lease began later than that.
-        return Lease(worker, epoch, asked_at + self._lease_seconds, self._lease_seconds)
+        deadline = asked_at + self._lease_seconds
+        return Lease(worker, epoch, deadline, self._lease_seconds, _pause_of(pauses))
+
+
+def _pause_of(pauses: Sequence[str] | None) -> Pause:
+    asked = {Pause(what) for what in pauses or ()}
+    return next((it for it in (Pause.ALL, Pause.RELEASES) if it in asked), Pause.NOTHING)

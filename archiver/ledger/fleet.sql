@@ -9,7 +9,7 @@ insert into archiver.worker (epoch, lease_until, host, pid, version)
 select f.epoch, clock_timestamp() + make_interval(secs => %(lease_seconds)s),
        %(host)s, %(pid)s, %(version)s
 from archiver.fleet f
-returning worker_id, epoch
+returning worker_id, epoch, (select array_agg(p.what) from archiver.pause p) as pauses
 
 -- beat --
 -- Extend a lease that has not run out, under an epoch that was not raised.
@@ -20,7 +20,7 @@ where w.worker_id = %(worker_id)s
   and w.epoch = f.epoch
   and w.left_at is null
   and w.lease_until > clock_timestamp()
-returning w.worker_id
+returning w.worker_id, (select array_agg(p.what) from archiver.pause p) as pauses
 
 -- leave --
 -- End a lease in good order: what is still held can be taken over at once, as no crash.
@@ -54,18 +54,19 @@ where w.worker_id = %(worker_id)s
 -- remember_probe --
 -- Keep what a probe of a store found, in place of what an earlier one did.
 insert into archiver.probe
-    (name, enforces_signed_digest, enforces_create, returns_digest, probed_at)
+    (name, enforces_signed_digest, enforces_create, returns_digest, etag_is_md5, probed_at)
 values (%(name)s, %(enforces_signed_digest)s, %(enforces_create)s, %(returns_digest)s,
-        clock_timestamp())
+        %(etag_is_md5)s, clock_timestamp())
 on conflict (name) do update
 set enforces_signed_digest = excluded.enforces_signed_digest,
     enforces_create = excluded.enforces_create,
     returns_digest = excluded.returns_digest,
+    etag_is_md5 = excluded.etag_is_md5,
     probed_at = excluded.probed_at
 
 -- recall_probe --
 -- What a probe found, unless it is too long ago.
-select enforces_signed_digest, enforces_create, returns_digest
+select enforces_signed_digest, enforces_create, returns_digest, etag_is_md5
 from archiver.probe
 where name = %(name)s
   and probed_at > clock_timestamp() - make_interval(days => %(days)s)
@@ -75,7 +76,12 @@ where name = %(name)s
 select w.worker_id, w.host, w.pid, w.version, w.started_at, w.lease_until,
        w.left_at is null and w.lease_until > clock_timestamp() as is_alive,
        (select count(*) from archiver.claim c
-        where c.worker_id = w.worker_id and c.state = 'claimed') as claims_count
+        where c.worker_id = w.worker_id and c.state = 'claimed') as claims_count,
+       (select jsonb_object_agg(m.source, m.claims_count)
+        from (select c.source, count(*) as claims_count
+              from archiver.claim c
+              where c.worker_id = w.worker_id and c.state = 'claimed'
+              group by c.source) m) as moving
 from archiver.worker w
 where w.left_at is null
    or exists (
@@ -83,3 +89,54 @@ where w.left_at is null
        where c.worker_id = w.worker_id and c.state = 'claimed'
    )
 order by w.worker_id desc
+
+-- resume --
+-- Ask nothing of the workers any more.
+delete from archiver.pause
+
+-- pause --
+-- Ask this of all workers.
+insert into archiver.pause (what) values (%(what)s)
+on conflict (what) do nothing
+
+-- find_pauses --
+-- What is asked of all workers.
+select array_agg(p.what) as pauses
+from archiver.pause p
+
+-- begin_sweep --
+-- Note a sweep of one source.
+insert into archiver.sweep (source, worker_id)
+values (%(source)s, %(worker_id)s)
+returning sweep_id
+
+-- forget_sweeps --
+-- Drop the sweeps of long ago: those that did nothing after days, the others after a year.
+-- Bounded, so that a worker that comes back after months does not wait for it.
+delete from archiver.sweep s
+where s.sweep_id in (
+    select o.sweep_id
+    from archiver.sweep o
+    where o.started_at < clock_timestamp() - make_interval(days => %(idle_days)s)
+      and (o.started_at < clock_timestamp() - interval '1 year'
+           or (o.summary ->> 'state' = 'done'
+               and (o.summary ->> 'archived')::bigint = 0
+               and (o.summary ->> 'released')::bigint = 0))
+    order by o.started_at
+    limit 1000
+)
+
+-- end_sweep --
+-- Note how a sweep ended, once.
+update archiver.sweep
+set ended_at = clock_timestamp(), summary = %(summary)s
+where sweep_id = %(sweep_id)s
+  and ended_at is null
+
+-- list_sweeps --
+-- The last sweeps, of one source or of all.
+select sweep_id, source, worker_id, started_at, ended_at, summary
+from archiver.sweep
+where %(source)s::text is null or source = %(source)s
+order by sweep_id desc
+limit %(limit)s

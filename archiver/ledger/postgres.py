@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random as random_module
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from archiver.ledger import schema
@@ -72,17 +73,23 @@ class PostgresLedger:
     ) -> None:
         self.close()
 
-    def claims(self, source: ArchiveSource) -> PostgresClaims:
-        """The claims of one source; one at a time in use by this process."""
-        endings = Endings(source, self._database, self._settings, self._backoff)
+    def claims(
+        self, source: ArchiveSource, *, release_grace_seconds: float | None = None
+    ) -> PostgresClaims:
+        """The claims of one source; one at a time in use by this process.
+
+        Hot copies stay for the source's own grace, where it has one.
+        """
+        settings = self._settings
+        if release_grace_seconds is not None:
+            settings = replace(settings, release_grace_seconds=release_grace_seconds)
+        endings = Endings(source, self._database, settings, self._backoff)
         seen = self._seen_claims[source.name]
         return PostgresClaims(source, self._database, self.fleet, endings, seen)
 
     def releases(self, source: ArchiveSource) -> PostgresReleases:
         seen = self._seen_releases[source.name]
-        return PostgresReleases(
-            source, self._database, self.fleet, self._settings, self._backoff, seen
-        )
+        return PostgresReleases(source, self._database, self.fleet, self._backoff, seen)
 
     def check(self) -> None:
         """Prove that the ledger's tables serve this release.

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from archiver.ledger.claims import Seen
     from archiver.ledger.database import Connection, Database, Row
     from archiver.ledger.fleet import PostgresFleet
-    from archiver.ledger.settings import LedgerSettings
     from archiver.model import ReleaseFailure
     from archiver.protocols import ArchiveSource
 
@@ -34,14 +33,12 @@ class PostgresReleases:
         source: ArchiveSource,
         database: Database,
         fleet: PostgresFleet,
-        settings: LedgerSettings,
         backoff: Backoff,
         seen: Seen,
     ) -> None:
         self._source = source
         self._database = database
         self._fleet = fleet
-        self._settings = settings
         self._backoff = backoff
         self._seen = seen
 
@@ -125,9 +122,9 @@ class PostgresReleases:
         tx.execute(_SQL["end_releases"], {"ends": Jsonb(listed)})
 
     def _wait_seconds(self, failure: ReleaseFailure) -> float | None:
-        """None: park."""
+        """None: park. Waiting never parks: an outage is no fault of the objects it met."""
         attempts_count = failure.release.attempts_count + 1
-        if failure.is_permanent or attempts_count >= self._settings.max_attempts:
+        if failure.is_permanent:
             return None
         return self._backoff.seconds(attempts_count, failure.retry_after_seconds)
 

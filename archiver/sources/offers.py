@@ -82,10 +82,15 @@ def _digest(file: SqlFile, row: Row, name: str) -> Digest | None:
     if text is None:
         return None
     try:
-        return Digest.parse(text)
+        digest = Digest.parse(text)
     except ValueError as exc:
         reason = f"bad row: {name}: {exc}"
         raise BadRowError(reason) from exc
+    if text != str(digest):
+        # The flip compares texts in SQL: another form of the same digest is never equal there.
+        reason = f"bad row: {name}: not 64 lower-case hex digits alone: {text[:80]!r}"
+        raise BadRowError(reason)
+    return digest
 
 
 def _size_bytes(row: Row) -> int | None:
@@ -139,5 +144,5 @@ def _text(file: SqlFile, row: Row, name: str) -> str | None:
 
 
 def _refused(file: SqlFile, problem: str, fix: str) -> SourceRefused:
-    where = f"{file.file_name}: section candidates"
+    where = f"{file.file_name}:{file.sections['candidates'].line}: section candidates"
     return SourceRefused(source=file.name, problem=f"{where}: {problem}", fix=fix)

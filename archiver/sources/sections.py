@@ -6,6 +6,7 @@ transaction it is, has an answer for each. "This SQL cannot run here" is `Source
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ _LOCATION = """\
 location (hot_bucket, hot_path) as (
     select * from unnest(%(location_buckets)s::text[], %(location_paths)s::text[]) as asked
 )"""
+_SERVER_LINE = re.compile(r"^\S+ (\d+): ", re.MULTILINE)  # "LINE 3: ...", in any language
 _PLANNABLE = {"select", "with", "insert", "update", "delete", "merge", "values"}
 RELATIONS = {"archived": _RECEIPT, "restored": _RECEIPT, "points_at": _LOCATION}
 
@@ -83,7 +85,7 @@ class Sections:
         """How many rows a section of one statement answers; only the number is sent."""
         (statement,) = self.statements(section)
         text = b"select count(*) from (" + statement.for_psycopg() + b"\n) as answered"
-        with self._translated(section):
+        with self._translated(section, statement):
             parameters = {**self._parameters, **values}
             row = tx.execute(text, parameters, prepare=False).fetchone()
         return int(row[0]) if row else 0
@@ -105,9 +107,14 @@ class Sections:
         with self._executed(tx, section, statement, values, explain="explain"):
             pass
 
-    def refused(self, section: str, problem: str, fix: str = "") -> SourceRefused:
-        """An error that says which section of which file."""
-        where = f"{self.file.file_name}: section {section}"
+    def refused(
+        self, section: str, problem: str, fix: str = "", *, line: int | None = None
+    ) -> SourceRefused:
+        """An error that says which line of which section of which file."""
+        found = self.file.sections.get(section)
+        line = found.line if line is None and found else line
+        place = self.file.file_name if line is None else f"{self.file.file_name}:{line}"
+        where = f"{place}: section {section}"
         return SourceRefused(source=self.file.name, problem=f"{where}: {problem}", fix=fix)
 
     @contextmanager
@@ -115,14 +122,14 @@ class Sections:
         self, tx: Tx, section: str, statement: Statement, values: Values, *, explain: str = ""
     ) -> Iterator[psycopg.Cursor[Row]]:
         text = statement.for_psycopg(RELATIONS.get(section, ""), explain=explain)
-        with self._translated(section), tx.cursor(row_factory=dict_row) as cursor:
+        with self._translated(section, statement), tx.cursor(row_factory=dict_row) as cursor:
             # Not prepared: a plan for any limit and any number of receipts is a bad plan,
             # and a pooler between us and Postgres may not know prepared statements.
             cursor.execute(text, {**self._parameters, **values}, prepare=False)
             yield cursor
 
     @contextmanager
-    def _translated(self, section: str) -> Iterator[None]:
+    def _translated(self, section: str, statement: Statement) -> Iterator[None]:
         """The one place where an error of Postgres becomes ours."""
         try:
             yield
@@ -130,11 +137,20 @@ class Sections:
             problem = exc.diag.message_primary or str(exc)
             if exc.diag.context or "archiver." in problem:
                 raise  # by a trigger: that row's affair; of the ledger's tables: the ledger's
-            raise self.refused(section, problem, self._fix(exc)) from exc
+            line = self._line(section, statement, exc)
+            raise self.refused(section, problem, self._fix(exc), line=line) from exc
         except postgres_errors.DataError as exc:
             if section != "candidates":
                 raise  # of one row; the ledger finds out which
-            raise self.refused(section, f"a value cannot be read: {exc}") from exc
+            problem = f"a value cannot be read: {exc}"
+            raise self.refused(section, problem, line=statement.line) from exc
+
+    def _line(self, section: str, statement: Statement, exc: psycopg.Error) -> int:
+        """The line of the file that Postgres means, or where the statement begins."""
+        told = _SERVER_LINE.search(str(exc))
+        if told is None:
+            return statement.line
+        return statement.file_line(int(told[1]), RELATIONS.get(section, ""))
 
     def _fix(self, exc: postgres_errors.ProgrammingError) -> str:
         match exc:

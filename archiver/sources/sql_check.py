@@ -7,7 +7,7 @@ and does `archived` really look at the path and the digest that were moved.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from psycopg import errors as postgres_errors
 
@@ -32,12 +32,13 @@ from archiver.sources.sections import (
 from archiver.sources.sql_names import indexes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import psycopg
 
+    from archiver.errors import SourceRefused
+    from archiver.model import CandidateId, Offer, Position, SourceName
     from archiver.sources.sections import Sections, Tx, Values
-    from archiver.sources.sql_source import SqlSource
 
 _TEXT_TYPES = {"text", "varchar"}
 _RETURNED: dict[str, tuple[Values, tuple[str, ...]]] = {
@@ -116,8 +117,34 @@ def _index_warnings(sections: Sections, tx: Tx) -> list[str]:
     return warnings
 
 
-def prove(source: SqlSource, tx: Tx) -> Sequence[str]:
-    """Offer `archived` wrong receipts and a right one for a real candidate, rolled back.
+class Provable(Protocol):
+    """What `prove` asks of a source."""
+
+    @property
+    def name(self) -> SourceName: ...
+
+    @property
+    def looks_for_pointers(self) -> bool:
+        """Whether `points_at` is the author's own."""
+
+    def prepare(self, tx: Tx) -> None: ...
+
+    def find_candidates(
+        self, limit: int, after: Position | None, tx: Tx
+    ) -> Sequence[Offer]: ...
+
+    def on_archived(self, receipts: Sequence[Receipt], tx: Tx) -> Collection[CandidateId]: ...
+
+    def points_at(
+        self, locations: Collection[HotLocation], tx: Tx
+    ) -> Collection[HotLocation]: ...
+
+    def refused(self, section: str, problem: str, fix: str) -> SourceRefused:
+        """An error that says where in the source."""
+
+
+def prove(source: Provable, tx: Tx) -> Sequence[str]:
+    """Offer the flip wrong receipts and a right one for a real candidate, rolled back.
 
     No candidate, no proof: a later start has one. A row that is held, or that a trigger or
     a constraint of the application's protects, proves nothing: the next one is tried.
@@ -134,7 +161,7 @@ def prove(source: SqlSource, tx: Tx) -> Sequence[str]:
         return [_not_proven(exc)]
 
 
-def _prove_on_some_row(source: SqlSource, tx: Tx) -> Sequence[str]:
+def _prove_on_some_row(source: Provable, tx: Tx) -> Sequence[str]:
     raised: psycopg.Error | None = None
     for candidate in _candidates(source, tx)[:_PROOF_TRIES]:
         try:
@@ -153,18 +180,18 @@ def _not_proven(raised: psycopg.Error) -> str:
     return f"not proven at this start: {raised.diag.message_primary or raised}"
 
 
-def _candidates(source: SqlSource, tx: Tx) -> list[Candidate]:
+def _candidates(source: Provable, tx: Tx) -> list[Candidate]:
     offers = source.find_candidates(_PROOF_ROWS, None, tx)
     return [offer for offer in offers if isinstance(offer, Candidate)]
 
 
-def _prove_on(source: SqlSource, candidate: Candidate, tx: Tx) -> bool:
+def _prove_on(source: Provable, candidate: Candidate, tx: Tx) -> bool:
     """Was the right receipt taken? Wrong ones raise."""
     right = _receipt_for(source, candidate)
     for what, wrong in _wrong_receipts(candidate, right):
         if source.on_archived([wrong], tx):
             raise _unproven(source, f"a receipt with another {what} was taken")
-    if "points_at" in source.file.sections and not source.points_at([candidate.location], tx):
+    if source.looks_for_pointers and not source.points_at([candidate.location], tx):
         if candidate not in _candidates(source, tx):
             return False  # another worker took it meanwhile
         raise _unproven(source, f"points_at does not find {candidate.location}", "points_at")
@@ -182,7 +209,7 @@ def _wrong_receipts(candidate: Candidate, right: Receipt) -> Iterator[tuple[str,
         yield "content digest", replace(right, content_digest=other)
 
 
-def _receipt_for(source: SqlSource, candidate: Candidate) -> Receipt:
+def _receipt_for(source: Provable, candidate: Candidate) -> Receipt:
     return Receipt(
         source=source.name,
         id=candidate.id,
@@ -199,6 +226,6 @@ def _receipt_for(source: SqlSource, candidate: Candidate) -> Receipt:
     )
 
 
-def _unproven(source: SqlSource, problem: str, section: str = "archived") -> Exception:
+def _unproven(source: Provable, problem: str, section: str = "archived") -> Exception:
     fix = "It must compare the path, and the content digest where the row has one."
     return source.refused(section, problem, fix)

@@ -89,6 +89,13 @@ class SqlFile:
     sections: Mapping[str, Section]
     metadata: Mapping[str, Template] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)  # of the global settings
+    override_lines: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What `archiver migrate --source` runs: in turn, outside a transaction."""
+        section = self.sections.get("needs")
+        return tuple(statement.text for statement in section.statements) if section else ()
 
     @classmethod
     def parse(cls, text: str, file_name: str) -> SqlFile:
@@ -125,6 +132,7 @@ class _Reading:
             sections=sections,
             metadata=metadata,
             overrides={key: settings[key][1] for key in OVERRIDES if key in settings},
+            override_lines={key: settings[key][0] for key in OVERRIDES if key in settings},
         )
 
     # --- cutting ------------------------------------------------------------------------
@@ -186,7 +194,7 @@ class _Reading:
             if key not in settings:
                 self._problem(1, f"there is no `-- {key}: ...` line")
         line, name = settings.get("name", (1, "unnamed"))
-        if not _NAME.fullmatch(name):
+        if not is_source_name(name):
             self._problem(line, f"name {name!r} is not lower-case letters, digits, single _")
         for section in ("candidates", "archived"):
             if section not in sections:
@@ -246,6 +254,11 @@ class _Reading:
     def _problem(self, line: int, problem: str, *, section: str = "") -> None:
         where = f"section {section}: " if section else ""
         self._problems.append(f"{self._file_name}:{line}: {where}{problem}")
+
+
+def is_source_name(name: str) -> bool:
+    """Lower-case letters, digits, single underscores: it can be part of a setting's name."""
+    return _NAME.fullmatch(name) is not None
 
 
 def _section_marker(token: Token) -> str | None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import resources
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archiver.errors import SettingsError
 from archiver.model import CandidateId, HotLocation
 from archiver.sources import sql_check
+from archiver.sources.finding import read_source_file
 from archiver.sources.offers import offer
 from archiver.sources.sections import Sections, location_values, page_values, receipt_values
-from archiver.sources.sql_file import SqlFile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import timedelta
+    from pathlib import Path
 
     import psycopg
 
     from archiver.errors import SourceRefused
     from archiver.model import Offer, Position, Receipt, SourceName
+    from archiver.sources.sql_file import SqlFile
 
     Tx = psycopg.Connection[Any]
 
@@ -56,7 +55,7 @@ class SqlSource:
         """Make a source of a file, or of SQL that is at hand as text.
 
         A `retention_age` of the file's own is in `file.overrides`; whoever makes the
-        parameters looks there first (`read_source_file`).
+        parameters looks there first.
 
         Raises:
             SettingsError: The file cannot be read or is no source; all its problems.
@@ -70,7 +69,11 @@ class SqlSource:
     @property
     def needs(self) -> tuple[str, ...]:
         """What `archiver migrate --source` runs: in turn, outside a transaction."""
-        return tuple(statement.text for statement in self._sections.statements("needs"))
+        return self.file.needs
+
+    @property
+    def looks_for_pointers(self) -> bool:
+        return "points_at" in self._sections
 
     @property
     def can_restore(self) -> bool:
@@ -133,41 +136,3 @@ class SqlSource:
             return set()
         rows = self._sections.rows(tx, section, receipt_values(receipts))
         return {CandidateId(str(row["id"])) for row in rows}
-
-
-def read_source_file(text_or_path: str | Path) -> SqlFile:
-    """Parse a file, or SQL that is at hand as text.
-
-    Raises:
-        SettingsError: It cannot be read or is no source; all its problems.
-    """
-    if isinstance(text_or_path, str):
-        return SqlFile.parse(text_or_path, file_name="text")
-    try:
-        text = text_or_path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        problem = f"{text_or_path}: the source file cannot be read: {exc}"
-        raise SettingsError(problems=(problem,)) from exc
-    return SqlFile.parse(text, file_name=str(text_or_path))
-
-
-def shipped_source_file(name: str) -> SqlFile:
-    """A source file that comes with archiver, by its name: `task_html`.
-
-    Raises:
-        SettingsError: None has this name.
-    """
-    shipped = {
-        Path(entry.name).stem: entry
-        for entry in resources.files(__package__).iterdir()
-        if entry.name.endswith(".sql")
-    }
-    if name not in shipped:
-        known = ", ".join(sorted(shipped))
-        problem = (
-            f"there is no source {name!r} (ARCHIVE_SOURCES, --source); "
-            f"known: {known}, or the path of a .sql file"
-        )
-        raise SettingsError(problems=(problem,))
-    entry = shipped[name]
-    return SqlFile.parse(entry.read_text(encoding="utf-8"), file_name=entry.name)

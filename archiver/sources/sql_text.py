@@ -164,6 +164,16 @@ class Statement:
             body = self._with(relation)
         return f"{explain} {body.strip()}".strip().encode()
 
+    def file_line(self, sent_line: int, relation: str = "") -> int:
+        """Which line of the file is that line of the text that `for_psycopg` made."""
+        if not relation:
+            first = next(token for token in self.tokens if token.kind is not Kind.SPACE)
+            return first.line + sent_line - 1
+        added_count = relation.count("\n")
+        if self.significant[0].word != "with":
+            return self.tokens[0].line + sent_line - 1 - (added_count + 1)
+        return self.significant[0].line + sent_line - 1 - added_count
+
     def _with(self, relation: str) -> str:
         words = [token.word for token in self.significant[:2]]
         if words[0] != "with":

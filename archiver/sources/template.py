@@ -76,7 +76,7 @@ class KeyTemplate:
         Raises:
             TemplateError: It is absolute, not ASCII, or has an empty, `.` or `..` segment.
         """
-        if problem := _problem_of_key(text):
+        if problem := problem_of_key(text):
             raise TemplateError(problem)
         return cls(Template.parse(text))
 
@@ -102,7 +102,8 @@ class KeyTemplate:
         return ColdKey(key)
 
 
-def _problem_of_key(text: str) -> str:
+def problem_of_key(text: str) -> str:
+    """Why it could not be a key, or a template of keys; empty where it could."""
     if not text.isascii() or not text.isprintable():
         return "only printable ASCII may be written in it"
     if any(segment in {"", ".", "..", ".archiver"} for segment in text.split("/")):

@@ -83,7 +83,7 @@ class S3ColdStore:
                 self._s3.bucket(self._bucket),
                 key,
                 body,
-                attributes=_attributes(metadata, content_type, content_encoding),
+                attributes=self._attributes(metadata, content_type, content_encoding),
                 mode="create" if self._capabilities.enforces_create else "overwrite",
                 use_multipart=False,  # one request, whatever the size: at once or not at all
             )
@@ -141,6 +141,23 @@ class S3ColdStore:
     def close(self) -> None:
         self._s3.close()
 
+    def _attributes(
+        self,
+        metadata: Mapping[str, str],
+        content_type: str | None,
+        content_encoding: str | None,
+    ) -> Attributes:
+        attributes: Attributes = dict(metadata)
+        if self._s3.settings.storage_class is not None:
+            attributes["Storage-Class"] = self._s3.settings.storage_class
+        if content_type is not None:
+            attributes["Content-Type"] = content_type
+        if content_encoding is not None:
+            attributes["Content-Encoding"] = content_encoding
+            # Else some stores decode it on the way out, and a readback sees other bytes.
+            attributes["Cache-Control"] = "no-transform"
+        return attributes
+
     def _asked(self, operation: str, key: ColdKey) -> Asked:
         return self._s3.asked(operation, self._bucket, key)
 
@@ -148,19 +165,6 @@ class S3ColdStore:
         asked = self._asked(operation, key)
         with self._s3.translate(asked):
             return asked, obstore.get(self._s3.bucket(self._bucket), key)
-
-
-def _attributes(
-    metadata: Mapping[str, str], content_type: str | None, content_encoding: str | None
-) -> Attributes:
-    attributes: Attributes = dict(metadata)
-    if content_type is not None:
-        attributes["Content-Type"] = content_type
-    if content_encoding is not None:
-        attributes["Content-Encoding"] = content_encoding
-        # Else some stores decode it on the way out, and a readback sees other bytes.
-        attributes["Cache-Control"] = "no-transform"
-    return attributes
 
 
 def _stat(key: ColdKey, meta: ObjectMeta) -> ColdStat:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def probe_name(settings: S3Settings, provider: Provider, bucket: str) -> str:
     """What a finding holds for: another bucket, key or client is probed anew."""
     clients = f"obstore-{version('obstore')} boto3-{version('boto3')}"
-    account = f"{settings.endpoint_url} {settings.region} {settings.access_key_id}"
-    return f"{provider.name} {account} {bucket} {clients}"
+    who = settings.access_key_id or "chain"
+    account = f"{settings.endpoint_url} {settings.region} {who}"
+    return f"{provider.name} {account} {bucket} {settings.sse} {clients}"
 
 
 def probe_cold(
@@ -41,12 +42,23 @@ def probe_cold(
     check_name(asked)
     client = open_client(settings)
     try:
-        trials = Trials(client, provider, asked, f"{path_prefix}.archiver/probe-")
+        key_start = f"{path_prefix}.archiver/probe-"
+        trials = Trials(client, provider, asked, key_start, _encryption(settings))
         returns_digest = trials.returns_digest()  # first: it shows that honest puts are taken
         return Capabilities(
             enforces_signed_digest=trials.enforces_signed_digest(),
             enforces_create=trials.enforces_create(),
             returns_digest=returns_digest,
+            etag_is_md5=trials.etag_is_md5(),
         )
     finally:
         client.close()
+
+
+def _encryption(settings: S3Settings) -> dict[str, str]:
+    """What every put says of it, for it decides what the ETag is.
+
+    The class is left out: some cannot be read back, and a probe reads.
+    """
+    said = {"ServerSideEncryption": settings.sse, "SSEKMSKeyId": settings.sse_kms_key_id}
+    return {name: value for name, value in said.items() if value is not None}

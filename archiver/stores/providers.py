@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 _BILLED_AS_A_WRITE = 13
 _NOT_BILLED = 2  # then only time counts, and one call for two is less of it
 
-# Below the path prefix: what a probe leaves in a bucket, so that it can be known again.
-PROBE_MARKER = ".archiver/probe-digest"
+# What lies in these is read only after a restore, which takes minutes to hours.
+FROZEN_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+# Below the path prefix: left in the cold bucket to see whether the hot store finds it too.
+PLACE_MARKER = ".archiver/place"
 
 _THROTTLED = frozenset({"RequestLimitExceeded", "SlowDown", "Throttling", "TooManyRequests"})
 
@@ -37,6 +40,8 @@ class Provider:
     part_min_bytes: int = 5 << 20
     parts_max: int = 10_000
     has_equal_parts: bool = False  # every part but the last must have one size
+    storage_classes: tuple[str, ...] = ()  # that it takes by these names; empty: unknown
+    has_chain: bool = False  # credentials of the AWS chain are its own
 
     def region_for(self, endpoint: str | None) -> str | None:
         """The region to sign for: the one the endpoint names, else the product's own."""
@@ -55,6 +60,7 @@ _ROWS = (
         region="auto",
         list_pays_from=_BILLED_AS_A_WRITE,
         has_equal_parts=True,
+        storage_classes=("STANDARD", "STANDARD_IA"),
     ),
     Provider(
         name="b2",
@@ -62,24 +68,37 @@ _ROWS = (
         region=None,
         list_pays_from=_NOT_BILLED,
         part_min_bytes=5_000_000,
+        storage_classes=("STANDARD",),
     ),
     Provider(
         name="s3",
         endpoint="https://s3.{region}.amazonaws.com",
         region=None,
         list_pays_from=_BILLED_AS_A_WRITE,
+        storage_classes=(
+            "STANDARD",
+            "STANDARD_IA",
+            "ONEZONE_IA",
+            "INTELLIGENT_TIERING",
+            "GLACIER_IR",
+            "GLACIER",
+            "DEEP_ARCHIVE",
+        ),
+        has_chain=True,
     ),
     Provider(
         name="minio",
         endpoint=None,
         region="us-east-1",
         list_pays_from=_NOT_BILLED,
+        storage_classes=("STANDARD", "REDUCED_REDUNDANCY"),
     ),
     Provider(
         name="gcs",
         endpoint="https://storage.googleapis.com",
         region="auto",
         list_pays_from=_BILLED_AS_A_WRITE,
+        storage_classes=("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"),
     ),
     Provider(
         name="wasabi",
@@ -87,6 +106,7 @@ _ROWS = (
         region="us-east-1",
         list_pays_from=_NOT_BILLED,
         throttle_codes=_THROTTLED | {"RequestRateLimitExceeded"},  # with status 400
+        storage_classes=("STANDARD",),
     ),
     Provider(
         name="other",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3Credential
 
     from archiver.model import Secret
+    from archiver.stores.s3_chain import AwsChain
     from archiver.stores.s3_questions import Questions
 
 T = TypeVar("T")
@@ -45,6 +46,8 @@ T = TypeVar("T")
 _AT_ONCE = 16  # requests of one call that asks for many keys; they wait in one thread
 _IDLE_SECONDS = 15  # a connection is dropped before the store drops it: AWS after about 20
 _PAGE_KEYS = 1_000
+_NO_PROXY = "http://127.0.0.1:9"  # an address that is never asked: everything is excluded
+_EVERYWHERE = "*,0.0.0.0/0,::/0"  # names, and the addresses of both kinds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +56,13 @@ class S3Settings:
 
     endpoint: str | None  # None: AWS, in that region
     region: str
-    access_key_id: str
-    secret_access_key: Secret
+    access_key_id: str | None = None  # None: whom the AWS chain names
+    secret_access_key: Secret | None = None
+    session_token: Secret | None = None
+    storage_class: str | None = None  # of what is put; None: the bucket's own
+    sse: Literal["AES256", "aws:kms"] | None = None  # likewise
+    sse_kms_key_id: str | None = None
+    proxy_url: Secret | None = None  # None: directly, whatever the environment says
     allow_http: bool = False
     timeout_seconds: float = 120.0  # of one request, its body included
     connect_timeout_seconds: float = 5.0
@@ -90,6 +98,7 @@ class S3:
         self._store = store
         self._sends_checksum = sends_checksum
         self._client_options = _client_options(settings)
+        self._chain: AwsChain | None = None
         self._lock = threading.Lock()  # over the buckets and the questions
         self._buckets: dict[tuple[str, bool], S3Store] = {}
         self._questions: Questions | None = None
@@ -122,8 +131,9 @@ class S3:
         from archiver.stores.s3_questions import Questions  # noqa: PLC0415
 
         with self._lock:
+            self._find_chain()
             if self._questions is None:
-                self._questions = Questions(self.settings)
+                self._questions = Questions(self.settings, self._chain)
             return self._questions
 
     def close(self) -> None:
@@ -133,12 +143,26 @@ class S3:
                 self._questions.close()
                 self._questions = None
 
+    def _find_chain(self) -> None:
+        if self.settings.access_key_id is None and self._chain is None:
+            # botocore, which is not needed where keys are set
+            from archiver.stores.s3_chain import AwsChain  # noqa: PLC0415
+
+            self._chain = AwsChain(self.settings.ca_bundle)
+
     def _open(self, name: str, deletes_in_bulk: bool) -> S3Store:  # noqa: FBT001
         settings = self.settings
+        self._find_chain()
         # All that a variable of the environment could set otherwise, said aloud. What has
         # no neutral value are the headers of server-side encryption and of a checksum:
-        # more than is needed, never less.
-        checksum: S3Config = {"checksum_algorithm": "SHA256"} if self._sends_checksum else {}
+        # the settings refuse those variables.
+        headers: S3Config = {}
+        if self._sends_checksum:
+            headers["checksum_algorithm"] = "SHA256"
+        if settings.sse is not None:
+            headers["server_side_encryption"] = settings.sse
+        if settings.sse_kms_key_id is not None:
+            headers["sse_kms_key_id"] = settings.sse_kms_key_id
         return S3Store(
             name,
             prefix=None,
@@ -147,7 +171,7 @@ class S3:
             region=settings.region,
             default_region=settings.region,
             # A callback, because only it keeps AWS_SESSION_TOKEN out.
-            credential_provider=self._credential,
+            credential_provider=self._chain or self._credential,
             unsigned_payload=False,  # the signed SHA-256 is what evidence stands on
             skip_signature=False,
             virtual_hosted_style_request=False,
@@ -158,14 +182,15 @@ class S3:
             disable_bulk_delete=not deletes_in_bulk,
             client_options=self._client_options,
             retry_config={"max_retries": 0},
-            config=checksum,
+            config=headers,
         )
 
     def _credential(self) -> S3Credential:
+        settings = self.settings
         return {
-            "access_key_id": self.settings.access_key_id,
-            "secret_access_key": self.settings.secret_access_key.reveal(),
-            "token": None,
+            "access_key_id": settings.access_key_id or "",
+            "secret_access_key": _text(settings.secret_access_key) or "",
+            "token": _text(settings.session_token),
             "expires_at": None,
         }
 
@@ -288,6 +313,10 @@ async def _take_turns(
     await asyncio.gather(*(take() for _ in range(min(_AT_ONCE, len(keys)))))
 
 
+def _text(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.reveal()
+
+
 def _client_options(settings: S3Settings) -> ClientConfig:
     options: ClientConfig = {
         "allow_http": settings.allow_http,
@@ -296,6 +325,9 @@ def _client_options(settings: S3Settings) -> ClientConfig:
         "connect_timeout": timedelta(seconds=settings.connect_timeout_seconds),
         "pool_idle_timeout": timedelta(seconds=_IDLE_SECONDS),
         "pool_max_idle_per_host": str(settings.max_connections),
+        # Without one, the client would take a proxy from the environment.
+        "proxy_url": _text(settings.proxy_url) or _NO_PROXY,
+        "proxy_excludes": "" if settings.proxy_url else _EVERYWHERE,
     }
     if settings.ca_bundle is not None:
         options["root_certificate"] = settings.ca_bundle.read_bytes()

@@ -20,6 +20,7 @@ from archiver.errors import (
     KeyTaken,
     MetadataTooLarge,
     ObjectDenied,
+    ObjectFrozen,
     ObjectMissing,
     StoreDenied,
     StoreUnavailable,
@@ -39,6 +40,13 @@ NO_SUCH_KEY = "NoSuchKey"
 NO_SUCH_BUCKET = "NoSuchBucket"
 ACCESS_DENIED = "AccessDenied"
 _BAD_NAME_CODES = {"InvalidBucketName", "InvalidObjectName", "InvalidURI", "KeyTooLongError"}
+_BAD_REQUEST_CODES = {  # of the class and the encryption that every put asks for
+    "InvalidEncryptionAlgorithmError",
+    "InvalidStorageClass",
+    "KMS.DisabledException",
+    "KMS.KMSInvalidStateException",
+    "KMS.NotFoundException",
+}
 BAD_CREDENTIALS_CODES = {
     "AccountProblem",
     "AllAccessDisabled",
@@ -48,6 +56,7 @@ BAD_CREDENTIALS_CODES = {
     "InvalidAccessKeyId",
     "InvalidSecurity",
     "InvalidToken",
+    "NoCredentialsError",  # the AWS chain has none
     "NotSignedUp",
     "PermanentRedirect",  # another region's bucket
     "RequestTimeTooSkewed",  # this machine's clock, for every request alike
@@ -139,7 +148,7 @@ def error_for(asked: Asked, told: Told) -> ArchiverError:
     code = told.code
     if code == NO_SUCH_BUCKET:
         return BucketMissing(store=asked.store, bucket=asked.bucket)
-    if code in BAD_CREDENTIALS_CODES or told.status == 401:  # noqa: PLR2004
+    if code in BAD_CREDENTIALS_CODES | _BAD_REQUEST_CODES or told.status == 401:  # noqa: PLR2004
         return _denied(asked, told)
     if code == ACCESS_DENIED or (told.status == 403 and not code):  # noqa: PLR2004
         if asked.key is None:
@@ -150,6 +159,8 @@ def error_for(asked: Asked, told: Told) -> ArchiverError:
     if asked.key is not None:
         if code == NO_SUCH_KEY and not asked.writes:
             return ObjectMissing(store=asked.store, where=asked.where, code=code)
+        if code == "InvalidObjectState":  # only who may read it is told so
+            return ObjectFrozen(store=asked.store, operation=asked.operation, where=asked.where)
         if code in _BAD_NAME_CODES:
             return UnusableName(store=asked.store, where=asked.where, reason=told.word)
         if code == "MetadataTooLarge":
@@ -230,6 +241,7 @@ _MESSAGE = re.compile(r"<Message>\s*([^<]+?)\s*</Message>")
 _PARTIAL = re.compile(
     r"DeleteObjects request failed for key (.*): (.*) \(code: (.*)\)", re.DOTALL
 )
+_CHAIN = re.compile(r"External AWS credential provider: (\w+): (.*)", re.DOTALL)
 _KINDS = (  # of the wire, as obstore words them in its debug text
     ("kind: Timeout", "timeout"),
     ("TimedOut", "timeout"),
@@ -257,6 +269,8 @@ def _told_by_obstore(text: str, asked: Asked) -> Told:
         )
     if (partial := _PARTIAL.search(summary)) is not None:
         return Told(200, partial[3], partial[2][:_MESSAGE_LIMIT], is_partial=True)
+    if (chain := _CHAIN.search(summary)) is not None:
+        return Told(None, chain[1], chain[2][:_MESSAGE_LIMIT])
     for kind, code_of_ours in _KINDS:
         if kind in debug or kind in summary:
             return Told(None, code_of_ours, summary[:_MESSAGE_LIMIT])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectTypeDef
 
     from archiver.stores.s3 import S3Settings
+    from archiver.stores.s3_chain import AwsChain
 
 _NOT_FOUND = 404
 _OUT_OF_RANGE = 416
@@ -40,8 +41,8 @@ _OUT_OF_RANGE = 416
 class Questions:
     """A boto3 client of one account. Safe to share between threads."""
 
-    def __init__(self, settings: S3Settings) -> None:
-        self.client = open_client(settings)
+    def __init__(self, settings: S3Settings, chain: AwsChain | None = None) -> None:
+        self.client = open_client(settings, chain)
 
     def close(self) -> None:
         self.client.close()
@@ -136,8 +137,8 @@ class Questions:
             yield from page.get("Contents", ())
 
 
-def open_client(settings: S3Settings) -> S3Client:
-    """A client of its own session, that takes nothing from `AWS_*` or `~/.aws`."""
+def open_client(settings: S3Settings, chain: AwsChain | None = None) -> S3Client:
+    """A client of its own session. From `AWS_*` and `~/.aws` come credentials at most."""
     nowhere: tuple[Any, Any, Any, Any] = (None, None, None, None)
     no_file: tuple[Any, Any, Any, Any] = (None, None, os.devnull, None)
     session = botocore.session.Session(
@@ -148,6 +149,12 @@ def open_client(settings: S3Settings) -> S3Client:
             "ca_bundle": nowhere,
         }
     )
+    if settings.access_key_id is None:
+        from archiver.stores.s3_chain import AwsChain  # noqa: PLC0415  # rarely needed
+
+        session.register_component("credential_provider", chain or AwsChain(settings.ca_bundle))
+    secret, token = settings.secret_access_key, settings.session_token
+    proxy = settings.proxy_url
     return boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=settings.endpoint_url,
@@ -155,12 +162,15 @@ def open_client(settings: S3Settings) -> S3Client:
         use_ssl=True,
         verify=str(settings.ca_bundle) if settings.ca_bundle is not None else True,
         aws_access_key_id=settings.access_key_id,
-        aws_secret_access_key=settings.secret_access_key.reveal(),
+        aws_secret_access_key=secret.reveal() if secret is not None else None,
+        aws_session_token=token.reveal() if token is not None else None,
         config=Config(
             signature_version="s3v4",
             connect_timeout=settings.connect_timeout_seconds,
             read_timeout=settings.timeout_seconds,
             max_pool_connections=settings.max_connections,
+            # Empty, not None: None takes one from the environment.
+            proxies={"https": proxy.reveal()} if proxy is not None else {},
             retries={"total_max_attempts": 1, "mode": "standard"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

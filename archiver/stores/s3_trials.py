@@ -6,11 +6,12 @@ import base64
 import hashlib
 import io
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from archiver.formats.etags import md5_etag
 from archiver.stores.s3_answers import (
     ACCESS_DENIED,
     NO_SUCH_KEY,
@@ -21,6 +22,8 @@ from archiver.stores.s3_answers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_s3 import S3Client
 
@@ -37,6 +40,9 @@ class Trials:
     provider: Provider
     asked: Asked
     key_start: str
+    sent_along: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # with every put: the encryption
 
     def returns_digest(self) -> bool:
         """Whether HEAD returns the SHA-256 that was put. Its put is honest.
@@ -60,6 +66,21 @@ class Trials:
         except (ClientError, BotoCoreError):
             return False
         return head.get("ChecksumSHA256") == digest
+
+    def etag_is_md5(self) -> bool:
+        """Whether HEAD tells the MD5 of what was put as its ETag. Its put is honest."""
+        body = secrets.token_bytes(32)
+        refusal = self._put("digest", body)
+        if refusal is not None:
+            self._require_answer(refusal)
+            return False
+        try:
+            head = self.client.head_object(
+                Bucket=self.asked.bucket, Key=f"{self.key_start}digest"
+            )
+        except (ClientError, BotoCoreError):
+            return False
+        return bool(head.get("ETag") == md5_etag(body))
 
     def enforces_signed_digest(self) -> bool:
         """Whether a body other than the signed one is refused, and leaves nothing."""
@@ -103,7 +124,11 @@ class Trials:
         """The refusal; None: it was taken."""
         try:
             self.client.put_object(
-                Bucket=self.asked.bucket, Key=f"{self.key_start}{name}", Body=body, **more
+                Bucket=self.asked.bucket,
+                Key=f"{self.key_start}{name}",
+                Body=body,
+                **self.sent_along,
+                **more,
             )
         except (ClientError, BotoCoreError) as exc:
             return told_by_botocore(exc)

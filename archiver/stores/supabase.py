@@ -16,6 +16,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import urllib3
 
@@ -61,6 +62,7 @@ class SupabaseSettings:
     connect_timeout_seconds: float = 5
     max_connections: int = 32
     ca_bundle: Path | None = None
+    proxy_url: Secret | None = None
 
 
 class SupabaseHotStore:
@@ -69,17 +71,7 @@ class SupabaseHotStore:
     def __init__(self, settings: SupabaseSettings) -> None:
         self._base = f"{settings.url.rstrip('/')}/storage/v1"
         self._headers = _headers(settings)
-        self._pool = urllib3.PoolManager(
-            num_pools=1,
-            maxsize=settings.max_connections,
-            block=True,
-            retries=False,
-            timeout=urllib3.Timeout(
-                connect=settings.connect_timeout_seconds, read=settings.timeout_seconds
-            ),
-            cert_reqs="CERT_REQUIRED",
-            ca_certs=str(settings.ca_bundle) if settings.ca_bundle else None,
-        )
+        self._pool = _open_pool(settings)
         self._pool_timeout_seconds = settings.timeout_seconds
 
     @contextmanager
@@ -304,6 +296,29 @@ def _give_back(response: urllib3.BaseHTTPResponse) -> None:
     """Free the connection; one with bytes still on the wire is closed, not reused."""
     response.close()
     response.release_conn()
+
+
+def _open_pool(settings: SupabaseSettings) -> urllib3.PoolManager:
+    options: dict[str, Any] = {
+        "num_pools": 1,
+        "maxsize": settings.max_connections,
+        "block": True,
+        "retries": False,
+        "timeout": urllib3.Timeout(
+            connect=settings.connect_timeout_seconds, read=settings.timeout_seconds
+        ),
+        "cert_reqs": "CERT_REQUIRED",
+        "ca_certs": str(settings.ca_bundle) if settings.ca_bundle else None,
+    }
+    if settings.proxy_url is None:
+        return urllib3.PoolManager(**options)
+    proxy = urlsplit(settings.proxy_url.reveal())
+    who = f"{unquote(proxy.username or '')}:{unquote(proxy.password or '')}"
+    return urllib3.ProxyManager(
+        f"http://{proxy.netloc.rpartition('@')[2]}",
+        proxy_headers=urllib3.make_headers(proxy_basic_auth=who) if proxy.username else None,
+        **options,
+    )
 
 
 def _headers(settings: SupabaseSettings) -> dict[str, str]:

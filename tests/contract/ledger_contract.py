@@ -27,10 +27,12 @@ from archiver.model import (
     Failure,
     HotIdentity,
     Outcome,
+    Pause,
     Receipt,
     ReleaseEnd,
     ReleaseFailure,
     SourceName,
+    Summary,
     Window,
 )
 from archiver.protocols import ArchiveSource
@@ -62,7 +64,9 @@ class Ledger(Protocol):
     @property
     def records(self) -> Records: ...
 
-    def claims(self, source: ArchiveSource) -> Claims: ...
+    def claims(
+        self, source: ArchiveSource, *, release_grace_seconds: float | None = None
+    ) -> Claims: ...
 
     def releases(self, source: ArchiveSource) -> Releases: ...
 
@@ -695,6 +699,17 @@ class LedgerContract:
         assert [it.recorded.receipt for it in released] == receipts
         assert released[0].token > receipts[0].token
 
+    def test_a_source_may_have_a_grace_of_its_own(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        world.rows.plant(page("b"))
+        self.archive(ledger.claims(world.rows, release_grace_seconds=2 * GRACE_SECONDS))
+
+        assert _release_ids(self.pass_grace(world).claim_release(9)) == ["a"]
+        assert _release_ids(self.pass_grace(world).claim_release(9)) == ["a", "b"]
+
     def test_releases_come_oldest_first_and_within_the_limit(
         self, world: LedgerWorld, claims: Claims
     ) -> None:
@@ -787,7 +802,25 @@ class LedgerContract:
         assert ended_at is not None
         assert releases.claim_release(9) == []
 
-    def test_a_failed_release_waits_and_is_parked_at_the_last_attempt(
+    def test_a_failed_release_waits_however_often_it_fails(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        world.pass_time(GRACE_SECONDS + 1)
+        for attempt in range(MAX_ATTEMPTS + 1):
+            releases = world.worker().releases(world.rows)  # the waits outlast a lease
+            [release] = releases.claim_release(9)
+            assert release.attempts_count == attempt
+            releases.fail_release([ReleaseFailure(release, "slow down")])
+            assert releases.claim_release(9) == []
+            world.pass_time(RETRY_BASE_SECONDS * 2**attempt + 1)
+
+        ledger = world.worker()
+        assert ledger.records.parked(SOURCE, 9) == []
+        assert len(ledger.releases(world.rows).claim_release(9)) == 1
+
+    def test_a_parked_release_is_seen_and_can_be_tried_again(
         self, world: LedgerWorld, claims: Claims
     ) -> None:
         world.rows.plant(page("a"))
@@ -795,16 +828,11 @@ class LedgerContract:
         world.pass_time(GRACE_SECONDS + 1)
         ledger = world.worker()
         releases = ledger.releases(world.rows)
-        for attempt in range(MAX_ATTEMPTS):
-            [release] = releases.claim_release(9)
-            assert release.attempts_count == attempt
-            releases.fail_release([ReleaseFailure(release, "slow down")])
-            assert releases.claim_release(9) == []
-            world.pass_time(RETRY_BASE_SECONDS * 2**attempt + 1)
+        [release] = releases.claim_release(9)
+        releases.fail_release([ReleaseFailure(release, "refused", is_permanent=True)])
 
-        assert releases.claim_release(9) == []
         [parked] = ledger.records.parked(SOURCE, 9)
-        assert (parked.id, parked.reason, parked.is_release) == ("a", "slow down", True)
+        assert (parked.id, parked.reason, parked.is_release) == ("a", "refused", True)
         assert ledger.records.retry(None, None) == 1
         assert [it.attempts_count for it in releases.claim_release(9)] == [0]
 
@@ -974,7 +1002,10 @@ class LedgerContract:
         self, world: LedgerWorld, ledger: Ledger
     ) -> None:
         found = Capabilities(
-            enforces_signed_digest=True, enforces_create=False, returns_digest=True
+            enforces_signed_digest=True,
+            enforces_create=False,
+            returns_digest=True,
+            etag_is_md5=True,
         )
         assert ledger.fleet.recall("r2") is None
         ledger.fleet.remember("r2", Capabilities(False, False, False))  # noqa: FBT003
@@ -1006,6 +1037,51 @@ class LedgerContract:
         untidy.fleet.leave()
 
         assert [it.claims_count for it in tidy.fleet.workers()] == [1]
+
+    def test_a_worker_is_listed_with_what_it_moves(self, world: LedgerWorld) -> None:
+        world.rows.plant(page("a"), page("b"))
+        worker = world.worker()
+        worker.claims(world.rows).claim(9)
+
+        assert [it.moving for it in worker.fleet.workers()] == [{SOURCE: 2}]
+
+    @pytest.mark.parametrize("what", [Pause.ALL, Pause.RELEASES])
+    def test_what_is_paused_is_told_with_the_next_lease(
+        self, world: LedgerWorld, what: Pause
+    ) -> None:
+        works, asks = world.worker(), world.worker()
+        assert works.fleet.beat().pause is Pause.NOTHING
+
+        asks.fleet.pause(what)
+        assert (works.fleet.beat().pause, works.fleet.paused()) == (what, what)
+        assert works.fleet.join().pause is what
+
+        asks.fleet.pause(Pause.NOTHING)
+        assert works.fleet.beat().pause is works.fleet.paused() is Pause.NOTHING
+
+    def test_a_pause_replaces_what_was_asked_before(self, ledger: Ledger) -> None:
+        for what in (Pause.ALL, Pause.RELEASES, Pause.RELEASES, Pause.ALL, Pause.ALL):
+            ledger.fleet.pause(what)
+            assert ledger.fleet.paused() is what
+
+    def test_sweeps_are_kept_newest_first_with_how_they_ended(
+        self, world: LedgerWorld, ledger: Ledger
+    ) -> None:
+        fleet, other = ledger.fleet, SourceName("others")
+        ended = fleet.sweep_began(SOURCE)
+        summary = Summary(state="stopped", stopped="limit", archived=3, error="why")
+        fleet.sweep_ended(ended, summary)
+        fleet.sweep_ended(ended, Summary())  # a repeated call: the first end stays
+        under_way = world.worker().fleet.sweep_began(other)
+
+        assert [it.sweep_id for it in fleet.sweeps(None, 9)] == [under_way, ended]
+        assert [it.sweep_id for it in fleet.sweeps(None, 1)] == [under_way]
+        (told,) = fleet.sweeps(SOURCE, 9)
+        assert (told.source, told.summary) == (SOURCE, summary)
+        assert told.ended_at is not None
+        assert told.started_at <= told.ended_at
+        (told,) = fleet.sweeps(other, 9)
+        assert (told.ended_at, told.summary) == (None, None)
 
     def test_all_workers_know_the_same_ledger(self, world: LedgerWorld) -> None:
         assert world.worker().fleet.ledger_id == world.worker().fleet.ledger_id != ""

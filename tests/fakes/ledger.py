@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from archiver.model import (
     Outcome,
     Outlook,
     ParkedRow,
+    Pause,
     Receipt,
     ReceiptId,
     Recorded,
@@ -43,6 +45,8 @@ from archiver.model import (
     Secret,
     SourceCounts,
     SourceName,
+    SweepId,
+    SweepRecord,
     Window,
     WorkerId,
     WorkerStatus,
@@ -52,7 +56,7 @@ from tests.fakes.table_source import MemoryTransaction, RowIsHeld, RowRaises
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from archiver.model import Candidate, Failure, Offer, Position, ReleaseFailure
+    from archiver.model import Candidate, Failure, Offer, Position, ReleaseFailure, Summary
     from archiver.protocols import ArchiveSource, Clock
 
 _ALONE_AT = 5
@@ -104,6 +108,8 @@ class Tables:
     receipts: list[Recorded] = field(default_factory=list)
     releases: dict[ReceiptId, _ReleaseRow] = field(default_factory=dict)
     outcomes: list[tuple[Recorded, Outcome, str | None, datetime]] = field(default_factory=list)
+    pause: Pause = Pause.NOTHING
+    sweeps: dict[SweepId, SweepRecord] = field(default_factory=dict)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -131,8 +137,12 @@ class FakeLedger:
         """Another worker of the same fleet; it has not joined yet."""
         return FakeLedger(self.clock, settings=self.settings, tables=self.tables)
 
-    def claims(self, source: ArchiveSource) -> FakeClaims:
-        return FakeClaims(self, source)
+    def claims(
+        self, source: ArchiveSource, *, release_grace_seconds: float | None = None
+    ) -> FakeClaims:
+        own = self.settings.release_grace_seconds
+        grace_seconds = own if release_grace_seconds is None else release_grace_seconds
+        return FakeClaims(self, source, grace_seconds)
 
     def releases(self, source: ArchiveSource) -> FakeReleases:
         return FakeReleases(self, source)
@@ -217,11 +227,42 @@ class FakeFleet:
             ]
         return [status for status, left in listed if status.claims_count or not left]
 
+    def pause(self, what: Pause) -> None:
+        with self._tables.lock:
+            self._tables.pause = what
+
+    def paused(self) -> Pause:
+        with self._tables.lock:
+            return self._tables.pause
+
+    def sweep_began(self, source: SourceName) -> SweepId:
+        with self._tables.lock:
+            sweep, now = SweepId(len(self._tables.sweeps) + 1), self._ledger.clock.now()
+            self._tables.sweeps[sweep] = SweepRecord(
+                sweep, source, self.worker, now, ended_at=None, summary=None
+            )
+            return sweep
+
+    def sweep_ended(self, sweep: SweepId, summary: Summary) -> None:
+        with self._tables.lock:
+            record = self._tables.sweeps[sweep]
+            if record.ended_at is None:
+                now = self._ledger.clock.now()
+                self._tables.sweeps[sweep] = replace(record, ended_at=now, summary=summary)
+
+    def sweeps(self, source: SourceName | None, limit: int) -> Sequence[SweepRecord]:
+        with self._tables.lock:
+            newest_first = sorted(
+                self._tables.sweeps.values(), key=lambda it: it.sweep_id, reverse=True
+            )
+            return [it for it in newest_first if source in (None, it.source)][:limit]
+
     def _status(self, worker: WorkerId, row: _WorkerRow) -> WorkerStatus:
         left = timedelta(seconds=row.lease_until - self._ledger.clock.monotonic())
-        claims_count = sum(
-            claim.state is ClaimState.CLAIMED and claim.token.worker == worker
-            for claim in self._tables.claims.values()
+        moving = Counter(
+            source
+            for (source, _), claim in self._tables.claims.items()
+            if claim.state is ClaimState.CLAIMED and claim.token.worker == worker
         )
         return WorkerStatus(
             worker=worker,
@@ -231,18 +272,20 @@ class FakeFleet:
             started_at=row.started_at,
             lease_until=self._ledger.clock.now() + left,
             is_alive=self.is_alive(worker),
-            claims_count=claims_count,
+            claims_count=moving.total(),
+            moving=dict(moving),
         )
 
     def _extend(self) -> Lease:
         seconds = self._ledger.settings.lease_seconds
         deadline = self._ledger.clock.monotonic() + seconds
         self._tables.workers[self.worker].lease_until = deadline
-        return Lease(self.worker, self._tables.epoch, deadline, seconds)
+        return Lease(self.worker, self._tables.epoch, deadline, seconds, self._tables.pause)
 
 
 class FakeClaims:
-    def __init__(self, ledger: FakeLedger, source: ArchiveSource) -> None:
+    def __init__(self, ledger: FakeLedger, source: ArchiveSource, grace_seconds: float) -> None:
+        self._grace_seconds = grace_seconds
         self._ledger = ledger
         self._tables = ledger.tables
         self._fleet = ledger.fleet
@@ -434,8 +477,7 @@ class FakeClaims:
         recorded = Recorded(receipt_id, receipt, self._ledger.clock.now())
         self._tables.receipts.append(recorded)
         if receipt.evidence > Evidence.UNPROVEN:
-            grace = self._ledger.settings.release_grace_seconds
-            due_at = self._ledger.clock.monotonic() + grace
+            due_at = self._ledger.clock.monotonic() + self._grace_seconds
             self._tables.releases[receipt_id] = _ReleaseRow(recorded, due_at)
 
     def _fate(self, receipt: Receipt) -> Answer:
@@ -602,7 +644,7 @@ class FakeReleases:
     def _fail(self, row: _ReleaseRow, failure: ReleaseFailure) -> None:
         row.token, row.reason = None, failure.reason
         row.attempts_count += 1
-        if failure.is_permanent or row.attempts_count >= self._ledger.settings.max_attempts:
+        if failure.is_permanent:
             row.parked_at = self._ledger.clock.now()
         else:
             wait = self._ledger.backoff.seconds(row.attempts_count, failure.retry_after_seconds)

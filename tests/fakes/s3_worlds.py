@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 BUCKET = "cold-bucket"
 PREFIX = "app/"
 ENFORCES_ALL = Capabilities(
-    enforces_signed_digest=True, enforces_create=True, returns_digest=True
+    enforces_signed_digest=True,
+    enforces_create=True,
+    returns_digest=True,
+    etag_is_md5=True,
 )
 ENFORCES_CREATE = Capabilities(
     enforces_signed_digest=False, enforces_create=True, returns_digest=False

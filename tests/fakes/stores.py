@@ -318,7 +318,7 @@ class FakeColdStore:
 
 
 def _etag(body: bytes) -> str:
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
 
 
 def _restated(held: _Held, fault: Fault) -> ColdStat:

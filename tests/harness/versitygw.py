@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
+    from tests.harness.authority import Authority
+
 _PROJECT = Path(__file__).parents[2]
 _MEMORY = Path("/dev/shm")  # noqa: S108 - not a file in it, but the fastest disk there is
 
@@ -91,15 +93,16 @@ def s3_server() -> Iterator[S3Server]:
 
 
 @contextmanager
-def running_s3_server() -> Iterator[S3Server]:
-    """A server, its objects in memory where the system allows that."""
+def running_s3_server(authority: Authority | None = None) -> Iterator[S3Server]:
+    """A server, its objects in memory where the system allows that; https by an authority."""
     binary = program("versitygw", _PROJECT / ".cache" / "bin", *_go_folders())
     with _folder_with_attributes() as folder:
         objects = folder / "objects"
         objects.mkdir()
         port = free_port()
         log = folder / "access.log"
-        server = S3Server(f"http://127.0.0.1:{port}", access_log=log)
+        scheme = "https" if authority else "http"
+        server = S3Server(f"{scheme}://127.0.0.1:{port}", access_log=log)
         command: list[str | Path] = [
             binary,
             f"--access={server.access_key_id}",
@@ -109,6 +112,11 @@ def running_s3_server() -> Iterator[S3Server]:
             f"--access-log={log}",
             "--keep-alive",  # as real stores do; its own default is a connection per request
             "--quiet",
+            *(
+                [f"--cert={authority.certificate}", f"--key={authority.key}"]
+                if authority
+                else []
+            ),
             "posix",
             objects,
         ]

@@ -81,7 +81,8 @@ import pytest
 
 from archiver.formats.metadata import Origin
 from archiver.protocols import ColdStore
-from archiver.sources.sql_source import SourceParameters, SqlSource, shipped_source_file
+from archiver.sources.finding import shipped_source_file
+from archiver.sources.sql_source import SourceParameters, SqlSource
 from tests.harness.command import start
 from tests.harness.hover import BUCKET
 from tests.harness.s3_front import Asked, Refusal, refuse_all

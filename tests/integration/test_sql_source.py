@@ -11,7 +11,7 @@ import pytest
 from archiver.errors import SourceRefused
 from archiver.model import BadRow, Candidate, HotLocation
 from archiver.sources.sql_source import SourceParameters, SqlSource
-from tests.contract.source_contract import LONG_AGO, SourceContract, receipt_for
+from archiver.testing import LONG_AGO, SourceContract, receipt_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,7 +133,7 @@ def refusal(world: Avatars, tx: psycopg.Connection[Any], old: str, new: str) -> 
 
 
 def test_a_row_becomes_a_candidate(world: Avatars, tx: psycopg.Connection[Any]) -> None:
-    world.plant("a/b", sha256=f"SHA256:{HEX.upper()}", size_bytes=7)
+    world.plant("a/b", sha256=HEX, size_bytes=7)
     (one,) = world.source.find_candidates(10, None, tx)
     assert isinstance(one, Candidate)
     assert HotLocation("people", "a/b.png") == one.location
@@ -156,6 +156,10 @@ def test_retention_age_counts_from_due_at(world: Avatars, tx: psycopg.Connection
         ({"path": None}, "bad pointer: hot_path is NULL"),
         ({"sha256": "d41d8cd9"}, "bad row: digest: not a SHA-256 in hex: 'd41d8cd9'"),
         ({"content_sha256": ""}, "bad row: content_digest: not a SHA-256 in hex: ''"),
+        (
+            {"sha256": f"sha256:{HEX}"},
+            f"bad row: digest: not 64 lower-case hex digits alone: 'sha256:{HEX}'",
+        ),
         ({"size_bytes": -1}, "bad row: size_bytes is -1"),
     ],
 )
@@ -297,6 +301,28 @@ def test_a_mistake_in_the_file_is_told_at_start(
     world: Avatars, tx: psycopg.Connection[Any], old: str, new: str, told: str
 ) -> None:
     assert told in str(refusal(world, tx, old, new))
+
+
+@pytest.mark.parametrize(
+    ("section", "written", "mistaken"),
+    [
+        ("candidates", "and made_at < now()", "and mad_at < now()"),
+        ("candidates", "select id, made", "select idd, made"),
+        ("archived", "where path = hot_path", "where pathh = hot_path"),
+        ("archived", "with held as (", "with held as (\n    select nothing\n), more as ("),
+        ("archived", "returning avatars.id", "returning avatars.idd"),
+        ("points_at", "select hot_bucket, hot_path", "select hot_bucket, hot_path, x"),
+        ("points_at", "where exists", "where path is null and exists"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_in_the_file(
+    world: Avatars, tx: psycopg.Connection[Any], section: str, written: str, mistaken: str
+) -> None:
+    changed = FILE.replace(written, mistaken).splitlines()
+    last = mistaken.splitlines()[1 if "\n" in mistaken else 0]
+    (line,) = (number for number, text in enumerate(changed, 1) if last in text)
+    told = str(refusal(world, tx, written, mistaken))
+    assert f"text:{line}: section {section}: " in told, told
 
 
 def test_a_missing_index_is_a_warning_until_it_is_made(

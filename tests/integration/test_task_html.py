@@ -13,14 +13,15 @@ from psycopg import pq
 from psycopg.rows import dict_row
 
 from archiver.model import BadRow, Candidate, ColdKey, Digest, HotLocation
+from archiver.sources.finding import shipped_source_file
 from archiver.sources.sections import (
     RELATIONS,
     location_values,
     page_values,
     receipt_values,
 )
-from archiver.sources.sql_source import SourceParameters, SqlSource, shipped_source_file
-from tests.contract.source_contract import SourceContract, receipt_for
+from archiver.sources.sql_source import SourceParameters, SqlSource
+from archiver.testing import SourceContract, receipt_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

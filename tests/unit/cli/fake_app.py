@@ -25,12 +25,15 @@ from archiver.model import (
     HotLocation,
     Outcome,
     ParkedRow,
+    Pause,
     Receipt,
     ReceiptId,
     Recorded,
     SourceCounts,
     SourceName,
     Summary,
+    SweepId,
+    SweepRecord,
     WorkerId,
     WorkerStatus,
 )
@@ -106,8 +109,39 @@ class FakeFleet:
 
     def workers(self) -> Sequence[WorkerStatus]:
         return [
-            WorkerStatus(WorkerId(2), "box", 77, "0.1.0", AT, AT, is_alive=True, claims_count=3)
+            WorkerStatus(
+                WorkerId(2),
+                "box",
+                77,
+                "0.1.0",
+                AT,
+                AT,
+                is_alive=True,
+                claims_count=3,
+                moving={SOURCE: 3},
+            )
         ]
+
+    asked: Pause = Pause.NOTHING
+
+    def pause(self, what: Pause) -> None:
+        self.asked = what
+
+    def paused(self) -> Pause:
+        return self.asked
+
+    def sweeps(self, source: SourceName | None, limit: int) -> Sequence[SweepRecord]:
+        known = [
+            SweepRecord(SweepId(8), SOURCE, WorkerId(2), AT, ended_at=None, summary=None),
+            SweepRecord(SweepId(7), SOURCE, WorkerId(2), AT, AT, Summary(archived=12)),
+        ]
+        return [sweep for sweep in known if source in (None, sweep.source)][:limit]
+
+    def sweep_began(self, source: SourceName) -> SweepId:
+        raise NotImplementedError
+
+    def sweep_ended(self, sweep: SweepId, summary: Summary) -> None:
+        raise NotImplementedError
 
     def join(self) -> Lease:
         raise NotImplementedError

@@ -19,14 +19,23 @@ from archiver.errors import (
     SettingsError,
 )
 from archiver.events import SourceWarning, SweepStarted
-from archiver.model import BadRow, CandidateId, Stopped, Summary
+from archiver.model import BadRow, CandidateId, Pause, Stopped, Summary
 from tests.unit.cli.fake_app import CANDIDATE, SOURCE, Ended, FakeApp, FakeRecords, run_command
 from tests.unit.config.environments import RIGHT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_COMMANDS = ("--once", "--once --dry-run", "status", "parked", "retry --all", "show t1")
+_COMMANDS = (
+    "--once",
+    "--once --dry-run",
+    "status",
+    "parked",
+    "retry --all",
+    "show t1",
+    "pause",
+    "history",
+)
 
 
 def _run(arguments: str, app: FakeApp | None = None, **changes: str) -> Ended:
@@ -169,7 +178,10 @@ def test_half_of_provider_and_bucket_ends_with_2(absent: str) -> None:
     assert f"{absent} is not; set both" in ended.err
 
 
-@pytest.mark.parametrize("command", ["status", "parked", "retry --all", "show t1", "migrate"])
+@pytest.mark.parametrize(
+    "command",
+    ["status", "history", "parked", "retry --all", "show t1", "pause", "resume", "migrate"],
+)
 def test_the_ledgers_commands_need_a_database(command: str) -> None:
     ended = run_command(command, {}, FakeApp())
     assert ended.code == ExitCode.SETTINGS
@@ -340,6 +352,39 @@ def test_status_as_json_gives_numbers() -> None:
     assert told["ledger_id"] == "7f3a"
     assert told["sources"][0]["archived_count"] == 12_345
     assert told["workers"][0]["is_alive"] is True
+
+
+def test_status_tells_what_each_worker_moves() -> None:
+    assert "task_html:3" in _run("status").out
+    (worker,) = json.loads(_run("status --json").out)["workers"]
+    assert worker["moving"] == {"task_html": 3}
+
+
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [("pause", Pause.ALL), ("pause --releases", Pause.RELEASES), ("resume", Pause.NOTHING)],
+)
+def test_a_pause_is_asked_of_the_fleet_and_status_tells(command: str, asked: Pause) -> None:
+    app = FakeApp()
+    app.fleet.asked = Pause.ALL if asked is Pause.NOTHING else Pause.NOTHING
+
+    assert _run(command, app).code == 0
+
+    assert app.fleet.asked is asked
+    assert ("paused: " in _run("status", app).out) == (asked is not Pause.NOTHING)
+    assert json.loads(_run("status --json", app).out)["paused"] == asked.value
+
+
+def test_history_tells_the_last_sweeps_and_how_they_ended() -> None:
+    lines = _run("history").out.splitlines()
+    assert "under way, or its worker died" in lines[1]
+    assert lines[2].split()[:4] == ["task_html", "7", "2", "12"]
+    assert lines[2].endswith("done")
+    assert len(_run("history --limit 1").out.splitlines()) == 2
+    assert _run("history --source avatars").out == "No sweep is known.\n"
+    told = json.loads(_run("history --json").out)["sweeps"]
+    assert [sweep["sweep_id"] for sweep in told] == [8, 7]
+    assert told[1]["summary"]["archived"] == 12
 
 
 def test_warnings_of_a_source_go_to_stderr() -> None:

@@ -24,6 +24,8 @@ _TYPED = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size
 _SECRETS = (
     "ARCHIVE_SECRET_ACCESS_KEY",
     "ARCHIVE_HOT_SECRET_ACCESS_KEY",
+    "ARCHIVE_SESSION_TOKEN",
+    "ARCHIVE_HOT_SESSION_TOKEN",
     "SUPABASE_SERVICE_ROLE_KEY",
     "SUPABASE_PUBLISHABLE_KEY",
 )

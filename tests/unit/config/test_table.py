@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,11 +10,28 @@ from archiver.config import Settings, readme_table
 from archiver.config.table import INTERVAL, SETTINGS, Setting
 from tests.unit.config.environments import HOT_S3, RIGHT
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _NEEDS = {  # what must stand beside an example for it to be right
     "ARCHIVE_ENDPOINT": {"ARCHIVE_PROVIDER": "minio"},
     **{name: HOT_S3 for name in HOT_S3 if name != "ARCHIVE_HOT"},
     "ARCHIVE_HOT_REGION": HOT_S3,
+    "ARCHIVE_HOT_SESSION_TOKEN": HOT_S3,
+    "ARCHIVE_SSE_KMS_KEY_ID": {"ARCHIVE_SSE": "aws:kms"},
 }
+
+
+@pytest.fixture(autouse=True)
+def avatars_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that the example of ARCHIVE_SOURCES names, where this test finds it."""
+    text = (
+        "-- name: avatars\n-- cold_key: {id}\n-- shares_objects: no\n"
+        "-- candidates --\nselect :limit, :after_due_at, :after_id;\n"
+        "-- archived --\nselect id from receipt;\n"
+    )
+    (tmp_path / "avatars.sql").write_text(text)
+    monkeypatch.chdir(tmp_path)
 
 
 def _name(setting: Setting[Any]) -> str:

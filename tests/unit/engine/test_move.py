@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,10 +18,12 @@ from archiver.errors import (
     LeaseLost,
     NoFreeKey,
     ObjectMissing,
+    OnePlace,
     SizeMismatch,
     StoreUnavailable,
     UnreadableContent,
 )
+from archiver.formats.etags import md5_etag
 from archiver.formats.metadata import Origin
 from archiver.model import (
     Candidate,
@@ -38,8 +41,11 @@ from archiver.model import (
     WorkerId,
 )
 from tests.fakes.clock import ManualClock
-from tests.fakes.faults import flipped, truncated, unavailable
+from tests.fakes.faults import flipped, truncated, unavailable, zeroed
 from tests.fakes.stores import FakeColdStore, FakeHotStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PAGE = b"<html>page</html>"
 BODY = gzip.compress(PAGE, mtime=0)
@@ -178,7 +184,7 @@ def test_h11_the_same_bytes_are_never_sent_twice() -> None:
 
     assert again.was_there
     assert list(bench.cold.objects) == [KEY]
-    assert bench.prove(again) is Evidence.SIGNED
+    assert bench.prove(again) is Evidence.READBACK
 
 
 def test_a_put_whose_reply_was_lost_is_found_by_the_next_try() -> None:
@@ -204,12 +210,52 @@ def test_g9_other_bytes_under_the_key_send_us_to_a_key_with_the_digest() -> None
 
 def test_somebody_elses_object_with_the_same_bytes_is_taken_only_by_readback() -> None:
     bench = Bench()
+    elsewhere = HotLocation("hot-pages", "captured/1.html.gz")
+    bench.hot.plant(elsewhere, BODY)
     bench.cold.create(KEY, BODY, metadata={}, content_type=None, content_encoding=None)
 
-    sent = bench.mover.move(claim())
+    sent = bench.mover.move(claim(location=elsewhere))
 
     assert (sent.was_there, sent.was_read_back) == (True, True)
     assert bench.prove(sent) is Evidence.READBACK
+
+
+@pytest.mark.parametrize("path", [AT.path, f"mirror/{AT.path}", "page-content.html.gz"])
+def test_an_object_that_may_be_the_hot_one_under_another_name_is_nobodys_copy(
+    path: str,
+) -> None:
+    """One directory or bucket, seen as hot and as cold: its release would delete both."""
+    bench = Bench()
+    location = HotLocation("hot-pages", path)
+    bench.hot.plant(location, BODY)
+    bench.cold.create(KEY, BODY, metadata={}, content_type=None, content_encoding=None)
+
+    sent = bench.mover.move(claim(location=location))
+
+    assert sent.cold.key != KEY
+    assert not sent.was_there
+
+
+def test_a_copy_of_ours_that_was_damaged_since_is_not_believed_by_its_metadata() -> None:
+    bench = Bench(Evidence.SIGNED)
+    bench.mover.move(claim())
+    bench.cold.rot(KEY, flipped(BODY))
+
+    again = bench.mover.move(claim())
+
+    assert again.cold.key != KEY
+    assert bench.cold.peek(again.cold.key) == BODY
+
+
+def test_a_row_that_points_into_the_archive_is_refused() -> None:
+    """Somebody else's archived object, offered as a hot one: its release would delete it."""
+    bench = Bench()
+    stores = replace(bench.mover.stores, shared_bucket="hot-pages")
+    stray = HotLocation("hot-pages", "jobs/8/tasks/2/page-content.html.gz")
+    bench.hot.plant(stray, BODY)
+
+    with pytest.raises(OnePlace):
+        replace(bench.mover, stores=stores).move(claim(location=stray))
 
 
 def test_another_ledgers_metadata_is_not_believed() -> None:
@@ -314,6 +360,31 @@ def test_checksum_demands_the_digest_the_store_holds() -> None:
     silent = Bench(Evidence.CHECKSUM)
     with pytest.raises(ColdMismatch, match="no digest"):
         silent.prove(silent.mover.move(claim()))
+
+
+@pytest.mark.parametrize("damage", [flipped, zeroed])
+def test_where_an_etag_is_an_md5_it_is_compared_with_that_of_the_bytes(
+    damage: Callable[[bytes], bytes],
+) -> None:
+    tells = Capabilities(
+        enforces_signed_digest=True,
+        enforces_create=True,
+        returns_digest=False,
+        etag_is_md5=True,
+    )
+    honest = Bench(capabilities=tells)
+    assert honest.prove(honest.mover.move(claim())) is Evidence.SIGNED
+
+    # Damaged before it was stored, and told as it was stored: size and ETags agree.
+    for capabilities, is_seen in ((tells, True), (None, False)):
+        bench = Bench(capabilities=capabilities)
+        bench.cold.faults.on("create", keep=damage, etag=md5_etag(damage(BODY)))
+        sent = bench.mover.move(claim())
+        if is_seen:
+            with pytest.raises(ColdMismatch, match="etag"):
+                bench.prove(sent)
+        else:
+            assert bench.prove(sent) is Evidence.SIGNED
 
 
 # --- recover ------------------------------------------------------------------------------

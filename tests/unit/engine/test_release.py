@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from archiver import events
-from archiver.errors import StoreDenied, StoreUnavailable
+from archiver.errors import ObjectFrozen, StoreDenied, StoreUnavailable
 from archiver.model import Deleted, Evidence, Outcome
 from tests.fakes.faults import denied, flipped, unavailable
+from tests.fakes.stores import FakeColdStore
 from tests.unit.engine.world import LEASE_SECONDS, World, at, body_of, ids
 
 if TYPE_CHECKING:
@@ -70,6 +71,19 @@ def test_a_canary_that_does_not_sing_is_fatal_and_nothing_is_deleted(
     assert [] == world.held()
 
 
+def test_a_frozen_canary_is_left_out_and_that_is_said() -> None:
+    world = archived(20)
+    frozen = ObjectFrozen(store="cold", operation="readback", where="cold/some-key")
+    world.cold.faults.on("readback", raise_=frozen)
+    worker = world.worker()
+
+    assert worker.sweep().released == 20
+
+    (said,) = worker.told(events.CanaryLeftOut)
+    assert said.where == "cold/some-key"
+    assert said.LEVEL == "warning"
+
+
 def test_a_canary_that_gets_no_answer_is_tried_again() -> None:
     world = archived(5)
     world.cold.faults.on("readback", raise_=lambda: unavailable("cold", "readback"), times=2)
@@ -93,17 +107,59 @@ def test_a_canary_that_never_gets_an_answer_leaves_every_hot_copy_waiting() -> N
 # --- old receipts -----------------------------------------------------------------------------
 
 
-def test_old_receipts_are_looked_at_again_and_fresh_ones_are_not() -> None:
-    world = archived(5)
+def test_only_what_this_worker_has_just_proven_is_not_looked_at_again() -> None:
+    world = World()
+    world.plant(*ids(5))
     worker = world.worker()
-    worker.sweep()
-    assert "cold.stat_many" not in worker.script.calls
+    assert worker.sweep().released == 5
+    assert worker.script.calls.count("cold.stat_many") == 1  # the proof itself
 
     world = archived(5)
-    world.clock.advance(3601)
-    worker = world.worker()
-    worker.sweep()
-    assert worker.script.calls.count("cold.stat_many") == 1
+    another = world.worker()
+    assert another.sweep().released == 5
+    assert another.script.calls.count("cold.stat_many") == 1
+
+    world = World(grace_seconds=601)
+    world.plant(*ids(5))
+    patient = world.worker()
+    assert patient.sweep(retry_wait_seconds=700.0).released == 5
+    assert patient.script.calls.count("cold.stat_many") == 2
+
+
+def test_a_long_grace_makes_no_receipt_fresh() -> None:
+    world = archived(5, grace_seconds=90 * 86_400.0)
+    world.plant("999", content=b"a longer page than the canary's")
+    world.sweep(release=False)
+    world.clock.advance(90 * 86_400.0 + 1)
+    world.cold.lose(key_of(world, "999"))
+
+    assert world.sweep().released == 5
+    assert world.hot_ids == ["999"]
+
+
+def test_a_copy_in_another_store_than_the_one_at_hand_keeps_its_hot_copy() -> None:
+    world = archived(3)
+    moved = FakeColdStore(bucket="another-bucket")
+    for key, body in world.cold.objects.items():
+        moved.create(key, body, metadata={}, content_type=None, content_encoding=None)
+    world.cold = moved
+
+    summary = world.sweep()
+
+    assert (summary.released, summary.parked) == (0, 3)
+    assert len(world.hot_ids) == 3
+    assert "another store" in world.parked_releases()["000"]
+
+
+def test_evidence_demanded_since_then_holds_for_what_is_pending() -> None:
+    world = archived(4)
+    world.plant("999", content=b"a longer page than the canary's")
+    world.sweep(release=False)
+    world.cold.rot(key_of(world, "999"), b"a longer page than the canary!!")
+    world.evidence = Evidence.READBACK
+
+    assert world.sweep().released == 4
+    assert world.hot_ids == ["999"]
 
 
 @pytest.mark.parametrize("what", ["lost", "damaged"])
@@ -180,6 +236,34 @@ def test_an_object_that_is_gone_already_counts_as_released() -> None:
     assert world.sweep().released == 3
 
 
+def test_a_store_that_cannot_be_opened_for_releases_is_tried_again() -> None:
+    world = archived(3)
+    worker = world.worker()
+    worker.workshop.refusal = unavailable("hot", "open")
+    back_at = world.clock.monotonic() + 10
+
+    def come_back() -> None:
+        if world.clock.monotonic() >= back_at:
+            worker.workshop.refusal = None
+
+    worker.script.on("releases.claim_release", after=come_back, times=None)
+
+    assert worker.sweep(retry_wait_seconds=60.0).released == 3
+
+
+def test_a_store_that_stays_shut_leaves_the_releases_pending_and_says_so() -> None:
+    world = archived(3)
+    worker = world.worker()
+    worker.workshop.refusal = unavailable("hot", "open")
+
+    summary = worker.sweep(retry_wait_seconds=20.0)
+
+    assert (summary.stopped, summary.released) == ("failures", 0)
+    assert "store=hot" in (summary.error or "")
+    assert [] == world.held()
+    assert len(world.tables.releases) == 3
+
+
 def test_an_absence_counts_only_in_a_bucket_that_is_proven_to_be_there() -> None:
     world = archived(3)
     world.hot.remove(at("001"))
@@ -249,8 +333,8 @@ def test_one_refused_object_does_not_hold_the_others_back(seed: int) -> None:
     assert world.hot_ids == ["017"]
 
 
-def test_an_object_that_is_its_own_copy_is_never_deleted() -> None:
-    """Receipts from before anybody saw that hot and cold are one bucket."""
+def test_in_a_bucket_that_is_hot_and_cold_at_once_nothing_is_deleted() -> None:
+    """Receipts from before anybody saw it: any of these may be somebody's archived copy."""
     world = World()
     for id_ in ids(4):
         world.plant(id_, hot_path=f"new/{id_}.html.gz")
@@ -261,9 +345,8 @@ def test_an_object_that_is_its_own_copy_is_never_deleted() -> None:
 
     summary = world.sweep(release_slice=5)
 
-    assert list(world.parked_releases()) == ["900"]
-    assert (summary.released, summary.parked) == (4, 1)
-    assert list(world.hot.objects) == [at("900")]
+    assert (summary.released, summary.parked) == (0, 5)
+    assert len(world.hot.objects) == 5
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -12,7 +12,7 @@ from archiver.errors import (
     LedgerUnavailable,
     StoreDenied,
 )
-from archiver.model import BadRow, ClaimState, Evidence
+from archiver.model import BadRow, ClaimState, Evidence, Pause
 from tests.fakes.faults import denied, flipped, unavailable
 from tests.fakes.table_source import page
 from tests.unit.engine.world import LEASE_SECONDS, Hangs, World, at, body_of, ids, raising
@@ -115,7 +115,7 @@ def test_with_real_threads_it_is_the_same_sweep(is_stopped: bool) -> None:  # no
     pool = ThreadPool(threads_count=4, clock=world.clock)
     worker.pool = pool
     if is_stopped:
-        worker.script.on("hot.open", before=lambda: worker.stop.request("SIGTERM"), skip=70)
+        worker.script.on("hot.open", before=lambda: worker.stop.request("signal"), skip=70)
 
     summary = worker.sweep(release_slice=7)
     pool.close(timeout_seconds=5)
@@ -473,7 +473,7 @@ def test_a_signal_drains_what_is_in_flight_and_gives_the_rest_back(
     world = World(seed=seed)
     world.plant(*ids(40))
     worker = world.worker()
-    worker.script.on("hot.open", before=lambda: worker.stop.request("SIGTERM"), skip=skip)
+    worker.script.on("hot.open", before=lambda: worker.stop.request("signal"), skip=skip)
 
     summary = worker.sweep(batch_size=30)
 
@@ -489,11 +489,55 @@ def test_a_signal_between_slices_begins_no_further_delete() -> None:
     world.plant(*ids(20))
     world.sweep(release=False)
     worker = world.worker()
-    worker.script.on("hot.delete", after=lambda: worker.stop.request("SIGTERM"))
+    worker.script.on("hot.delete", after=lambda: worker.stop.request("signal"))
 
     summary = worker.sweep(release_slice=5)
 
     assert summary.released == 5
+    assert len(world.hot_ids) == 15
+    assert [] == world.held() + world.troubles()
+
+
+def test_a_pause_drains_what_is_in_flight_and_gives_the_rest_back() -> None:
+    world = World()
+    world.plant(*ids(40))
+    worker = world.worker()
+    worker.script.on("cold.create", after=lambda: worker.pause(Pause.ALL))
+
+    summary = worker.sweep(batch_size=30)
+
+    assert (summary.state, summary.stopped) == ("stopped", "paused")
+    assert summary.archived == len(world.tables.receipts) < 10
+    assert [] == world.held() + world.troubles()
+    worker.pause(Pause.NOTHING)
+    assert worker.sweep().archived == 40 - summary.archived
+
+
+def test_a_pause_of_the_releases_lets_moves_go_on() -> None:
+    world = World()
+    world.plant(*ids(20))
+    worker = world.worker()
+    worker.pause(Pause.RELEASES)
+
+    summary = worker.sweep()
+
+    assert (summary.state, summary.archived, summary.released) == ("done", 20, 0)
+    assert summary.pending_release == len(world.hot_ids) == 20
+    worker.pause(Pause.NOTHING)
+    assert worker.sweep().released == 20
+    assert [] == world.held() + world.troubles()
+
+
+def test_a_pause_of_the_releases_begins_no_further_delete() -> None:
+    world = World()
+    world.plant(*ids(20))
+    world.sweep(release=False)
+    worker = world.worker()
+    worker.script.on("hot.delete", after=lambda: worker.pause(Pause.RELEASES))
+
+    summary = worker.sweep(release_slice=5)
+
+    assert (summary.state, summary.released) == ("done", 5)
     assert len(world.hot_ids) == 15
     assert [] == world.held() + world.troubles()
 
@@ -503,7 +547,7 @@ def test_the_drain_is_bounded_though_a_put_hangs() -> None:
     world.plant(*ids(6))
     worker = world.worker()
     worker.script.on("cold.create", before=raising(Hangs), skip=1)
-    worker.script.on("cold.create", after=lambda: worker.stop.request("SIGTERM"), skip=2)
+    worker.script.on("cold.create", after=lambda: worker.stop.request("signal"), skip=2)
     began_at = world.clock.monotonic()
 
     summary = worker.sweep(drain_seconds=25)
@@ -521,7 +565,7 @@ def test_a_hung_put_does_not_keep_the_others_from_being_recorded() -> None:
     world.plant(*ids(30))
     worker = world.worker()
     worker.script.on("cold.create", before=raising(Hangs))
-    world.clock.every(30.0, lambda: worker.stop.request("SIGTERM"))
+    world.clock.every(30.0, lambda: worker.stop.request("signal"))
 
     summary = worker.sweep(drain_seconds=5)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from archiver.engine.pool import Pool
     from archiver.errors import ArchiverError
     from archiver.events import Event
-    from archiver.model import Capabilities, Summary
+    from archiver.model import Capabilities, Pause, Summary
     from archiver.protocols import Claims, ColdStore, HotStore, OpenObject, Releases
     from tests.fakes.table_source import MemoryTransaction
 
@@ -247,7 +247,6 @@ class Workshop:
             self.stores(),
             self._worker.heartbeat,
             self._world.clock,
-            self._world.grace_seconds,
             delete_seconds=LEASE_SECONDS / 2,
         )
 
@@ -292,6 +291,11 @@ class Worker:
 
     def told(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
+
+    def pause(self, what: Pause) -> None:
+        """The operator asks for it, and the next heartbeat tells."""
+        self._ledger.fleet.pause(what)
+        self.heartbeat.beat()
 
     def leave(self) -> None:
         self.stop_beating()

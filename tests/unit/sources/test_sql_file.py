@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from archiver.errors import SettingsError
+from archiver.sources.finding import read_source_file, shipped_source_file
 from archiver.sources.sql_file import SqlFile
-from archiver.sources.sql_source import read_source_file, shipped_source_file
 
 if TYPE_CHECKING:
     from pathlib import Path

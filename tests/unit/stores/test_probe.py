@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import boto3
@@ -58,6 +59,29 @@ def test_a_digest_of_another_put_is_no_digest(server: ScriptedHttp) -> None:
     said = Answer(200, b"", {"ETag": '"e"', "x-amz-checksum-sha256": "AAAA"})
 
     assert probe(server, TAKEN, said, TAKEN) == ENFORCES_NOTHING
+
+
+def test_every_put_of_a_probe_asks_for_the_encryption_and_for_no_class(
+    server: ScriptedHttp,
+) -> None:
+    settings = replace(
+        settings_of(server.url),
+        sse="aws:kms",
+        sse_kms_key_id="alias/archive",
+        storage_class="GLACIER",
+    )
+    server.script(TAKEN)
+
+    probe_cold(settings, PROVIDERS["other"], BUCKET, PREFIX)
+
+    puts = [request.headers for request in server.requests if request.method == "PUT"]
+    assert len(puts) == 5
+    for headers in puts:
+        assert headers["x-amz-server-side-encryption"] == "aws:kms"
+        assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == "alias/archive"
+        assert "x-amz-storage-class" not in headers
+    plain = probe_name(settings_of(server.url), PROVIDERS["other"], BUCKET)
+    assert probe_name(settings, PROVIDERS["other"], BUCKET) != plain
 
 
 @pytest.mark.parametrize("refusal", [MISMATCH, s3_error(403, "SignatureDoesNotMatch")])

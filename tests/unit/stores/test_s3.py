@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +18,7 @@ from archiver.errors import (
     KeyTaken,
     MetadataTooLarge,
     ObjectDenied,
+    ObjectFrozen,
     ObjectMissing,
     StoreDenied,
     StoreUnavailable,
@@ -26,7 +29,14 @@ from archiver.stores.cold_s3 import S3ColdStore
 from archiver.stores.hot_s3 import S3HotStore
 from archiver.stores.providers import PROVIDERS
 from archiver.stores.s3 import S3Settings
-from tests.fakes.s3_worlds import ENFORCES_ALL, ENFORCES_CREATE, ENFORCES_NOTHING, settings_of
+from tests.fakes.s3_worlds import (
+    BUCKET,
+    ENFORCES_ALL,
+    ENFORCES_CREATE,
+    ENFORCES_NOTHING,
+    cold_world,
+    settings_of,
+)
 from tests.fakes.scripted_http import Answer, ScriptedHttp, s3_error
 
 if TYPE_CHECKING:
@@ -118,6 +128,53 @@ def test_a_put_carries_the_signed_digest_of_its_body_and_nothing_else(
     server: ScriptedHttp,
 ) -> None:
     assert sent_by_a_put(server, ENFORCES_CREATE) == PUT_HEADERS
+
+
+def test_the_class_and_the_encryption_go_along_with_every_put(server: ScriptedHttp) -> None:
+    asking = replace(
+        settings_of(server.url),
+        storage_class="GLACIER_IR",
+        sse="aws:kms",
+        sse_kms_key_id="alias/archive",
+    )
+    server.script(MADE)
+    store = S3ColdStore(asking, PROVIDERS["s3"], "cold-bucket", "app/", ENFORCES_CREATE)
+    create(store)
+    store.close()
+
+    (put,) = server.requests
+    assert {name: said for name, said in put.headers.items() if name not in VARYING} == {
+        **PUT_HEADERS,
+        "x-amz-storage-class": "GLACIER_IR",
+        "x-amz-server-side-encryption": "aws:kms",
+        "x-amz-server-side-encryption-aws-kms-key-id": "alias/archive",
+    }
+
+
+@pytest.mark.parametrize("code", ["InvalidStorageClass", "KMS.NotFoundException"])
+def test_a_class_or_key_that_the_store_has_not_stops_the_sweep(
+    server: ScriptedHttp, cold: S3ColdStore, code: str
+) -> None:
+    server.script(s3_error(400, code))
+
+    with pytest.raises(StoreDenied, match=code):
+        create(cold)
+
+
+def test_an_object_in_a_frozen_class_is_there_and_cannot_be_read(moto_url: str) -> None:
+    settings = replace(settings_of(moto_url), storage_class="GLACIER")
+    world = cold_world(settings, ENFORCES_CREATE)
+    with contextlib.closing(world.client):
+        store = S3ColdStore(settings, PROVIDERS["s3"], BUCKET, "app/", ENFORCES_CREATE)
+        made = create(store)
+
+        assert store.look(KEY) is not None
+        assert store.stat_many([KEY])[KEY] == made
+        for read_it in (store.readback, store.read):
+            with pytest.raises(ObjectFrozen):
+                read_it(KEY)
+        store.close()
+        world.store.close()
 
 
 def test_a_checksum_goes_along_where_the_store_is_known_to_return_it(
