@@ -452,7 +452,7 @@ class WorkerStatus:
 
 
 State = Literal["done", "stopped", "fatal"]
-Stopped = Literal["limit", "budget", "duration", "window", "paused", "failures", "signal"]
+Stopped = Literal["limit", "budget", "duration", "paused", "failures", "signal"]
 
 
 @dataclass(frozen=True, slots=True)
