@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -43,6 +43,8 @@ def sweep(backstage: Backstage, asked: Asked) -> exits.ExitCode:
     began_at = backstage.clock.monotonic()
     try:
         summary = _sweep(backstage, asked)
+        if summary.error is not None:  # a plugin's own words may be in it
+            summary = replace(summary, error=backstage.masked(summary.error))
     except Exception as error:
         if asked.as_json:
             told = str(error) if isinstance(error, ArchiverError) else type(error).__name__

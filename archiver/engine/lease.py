@@ -62,9 +62,3 @@ class Heartbeat:
             left = self._lease.deadline_seconds - self._clock.monotonic()
             if self._is_lost or left <= seconds:
                 raise LeaseLost(worker=self._lease.worker)
-
-    def lasts(self, seconds: float) -> bool:
-        """Whether `require` would pass."""
-        with self._lock:
-            left = self._lease.deadline_seconds - self._clock.monotonic()
-            return not self._is_lost and left > seconds

@@ -89,6 +89,17 @@ def test_an_error_is_one_message_with_its_hint_and_no_traceback(
     assert error.hint in ended.err
 
 
+def test_the_error_of_a_sweep_is_told_without_secrets() -> None:
+    secret = RIGHT["ARCHIVE_SECRET_ACCESS_KEY"]
+    failed = Summary(state="fatal", error=f"the plugin said {secret}")
+    for command in ("--once", "--once --json"):
+        ended = _run(command, FakeApp(failed))
+
+        assert ended.code == 3
+        assert "the plugin said <SECRET>" in ended.err + ended.out
+        assert secret not in ended.err + ended.out
+
+
 def test_a_bug_is_told_whole_but_without_secrets() -> None:
     secret = RIGHT["ARCHIVE_SECRET_ACCESS_KEY"]
     ended = _run("--once --json", FakeApp(error=RuntimeError(f"signing with {secret}")))

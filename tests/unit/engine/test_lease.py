@@ -72,4 +72,8 @@ def test_a_silent_database_only_lets_the_lease_run_on_and_a_refusal_ends_it(
 
     heartbeat.beat()
 
-    assert heartbeat.lasts(0) is not is_lost
+    if is_lost:
+        with pytest.raises(LeaseLost):
+            heartbeat.require()
+    else:
+        heartbeat.require()
