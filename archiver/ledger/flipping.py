@@ -49,7 +49,7 @@ def flip(
         with tx.transaction():
             milliseconds = str(max(1, round(wait_seconds * 1000)))
             tx.execute(_SQL["set_lock_timeout"], {"timeout": milliseconds})
-            with blaming(source.name, "on_archived"):
+            with blaming(source.name, "on_archived", leaves_rows=True):
                 return source.on_archived(receipts, tx)
     except psycopg.Error as exc:
         if is_contention(exc):

@@ -57,12 +57,17 @@ def translated(operation: str) -> Iterator[None]:
 
 
 @contextmanager
-def blaming(source: SourceName, operation: str) -> Iterator[None]:
-    """In here a source's own SQL runs: unknown tables and columns are the source's fault."""
+def blaming(source: SourceName, operation: str, *, leaves_rows: bool = False) -> Iterator[None]:
+    """In here a source's own SQL runs: what the server says of it is the source's fault.
+
+    That is an unknown table or column, and a row its statements cannot take: a cast, a
+    trigger, a constraint. `leaves_rows`: the caller finds out which row is meant.
+    """
     try:
         yield
-    except (psycopg.ProgrammingError, psycopg.NotSupportedError) as exc:
-        if exc.diag.context or _is_denied(exc) or _is_about_our_schema(exc):
+    except psycopg.Error as exc:
+        is_blamed = _is_about_the_statement(exc) or (not leaves_rows and is_about_the_row(exc))
+        if not is_blamed or _is_denied(exc) or _is_about_our_schema(exc):
             raise
         problem = f"{operation}: {first_line(exc)}"
         raise SourceRefused(source=source, problem=problem) from exc
@@ -71,6 +76,11 @@ def blaming(source: SourceName, operation: str) -> Iterator[None]:
 def is_contention(exc: psycopg.Error) -> bool:
     """Somebody else holds the row: the same again may pass."""
     return isinstance(exc, _CONTENTION)
+
+
+def _is_about_the_statement(exc: psycopg.Error) -> bool:
+    is_of_statement = isinstance(exc, psycopg.ProgrammingError | psycopg.NotSupportedError)
+    return is_of_statement and not exc.diag.context
 
 
 def is_about_the_row(exc: psycopg.Error) -> bool:

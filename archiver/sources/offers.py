@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from archiver.errors import SourceRefused
+from archiver.formats.headers import problem_of_header
 from archiver.model import BadRow, Candidate, CandidateId, Digest, HotLocation, Offer
 from archiver.sources.template import TemplateError
 
@@ -49,8 +50,8 @@ def offer(file: SqlFile, row: Row) -> Offer:
             digest=digest,
             content_digest=content_digest,
             size_bytes=_size_bytes(row),
-            content_type=_text(file, row, "content_type"),
-            content_encoding=_text(file, row, "content_encoding"),
+            content_type=_header(file, row, "content_type"),
+            content_encoding=_header(file, row, "content_encoding"),
             group_id=_text(file, row, "group_id"),
             metadata=_metadata(file, values),
         )
@@ -91,6 +92,15 @@ def _digest(file: SqlFile, row: Row, name: str) -> Digest | None:
         reason = f"bad row: {name}: not 64 lower-case hex digits alone: {text[:80]!r}"
         raise BadRowError(reason)
     return digest
+
+
+def _header(file: SqlFile, row: Row, name: str) -> str | None:
+    """A value that goes into a header of the cold object; an empty one says nothing."""
+    text = _text(file, row, name) or None
+    if text and (problem := problem_of_header(text)):
+        reason = f"bad row: {name}: {problem}"
+        raise BadRowError(reason)
+    return text
 
 
 def _size_bytes(row: Row) -> int | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg
 
 from archiver.errors import ArchiverError, SettingsError, SourceRefused
+from archiver.formats.headers import problem_of_header
 from archiver.model import (
     BadRow,
     Candidate,
@@ -217,8 +218,8 @@ class PluginSource:
                 digest=_digest("digest", one.digest),
                 content_digest=_digest("content_digest", one.content_digest),
                 size_bytes=one.size_bytes,
-                content_type=one.content_type,
-                content_encoding=one.content_encoding,
+                content_type=_header("content_type", one.content_type),
+                content_encoding=_header("content_encoding", one.content_encoding),
                 group_id=one.group_id,
                 metadata=dict(one.metadata),
             )
@@ -295,6 +296,14 @@ def _location(one: PluginCandidate) -> HotLocation:
         reason = f"bad pointer: {'hot_path' if one.hot_bucket else 'hot_bucket'} is empty"
         raise _BadRowError(reason)
     return HotLocation(one.hot_bucket, one.hot_path)
+
+
+def _header(name: str, text: str | None) -> str | None:
+    """A value that goes into a header of the cold object; an empty one says nothing."""
+    if text and (problem := problem_of_header(text)):
+        reason = f"bad row: {name}: {problem}"
+        raise _BadRowError(reason)
+    return text or None
 
 
 def _digest(name: str, text: str | None) -> Digest | None:

@@ -447,6 +447,29 @@ def test_a_column_that_is_gone_is_the_sources_fault_and_parks_nothing(
     assert ledger.records.parked(None, 9) == []
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select 'many'::integer",
+        "select 1 / 0",
+        "do $$ begin raise exception 'not on a Sunday'; end $$",
+    ],
+)
+def test_a_row_that_housekeeping_cannot_take_is_the_sources_fault(
+    url: str, ledger: PostgresLedger, statement: str
+) -> None:
+    class Untidy(TableSource):
+        def housekeeping(self, tx: Any, *, everything: bool) -> dict[str, int]:
+            del everything
+            tx.execute(statement)
+            return {}
+
+    with closing(Untidy(url)) as untidy:
+        claims = ledger.claims(untidy)
+        with pytest.raises(SourceRefused, match="housekeeping: "):
+            claims.housekeeping(everything=True)
+
+
 def test_what_a_trigger_comes_upon_is_the_rows_affair(
     ledger: PostgresLedger, rows: TableSource, hands: psycopg.Connection
 ) -> None:

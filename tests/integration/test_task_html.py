@@ -166,6 +166,17 @@ def test_a_row_that_promises_nothing_has_the_reference_defaults(
     assert {one.id} == none_kept.archive(none_kept.receipt(one))
 
 
+def test_a_row_cannot_put_a_line_into_the_headers_of_its_object(
+    hover: Hover, hover_url: str
+) -> None:
+    hover.page(
+        hover.job(hover.domain()), html_content_type="text/html\r\nx-amz-acl: public-read"
+    )
+    (one,) = Sweeps(hover_url, task_html()).offers()
+    assert isinstance(one, BadRow)
+    assert one.reason.startswith("bad row: content_type: not plain printable ASCII")
+
+
 def test_a_legacy_path_is_read_where_it_is_and_archived_at_the_canonical_key(
     hover: Hover, none_kept: Sweeps
 ) -> None:

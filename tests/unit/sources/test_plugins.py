@@ -86,6 +86,9 @@ def test_what_an_author_finds_becomes_a_candidate() -> None:
         ({"id": "../x"}, "bad row: no cold key: 'notes/../x': a segment is empty"),
         ({"id": "x" * 1000}, "are allowed"),
         ({"id": "é"}, "only printable ASCII"),
+        ({"content_type": "text/html\r\nx-amz-acl: public-read"}, "bad row: content_type: "),
+        ({"content_encoding": "gzîp"}, "bad row: content_encoding: not plain printable ASCII"),
+        ({"content_type": "x" * 257}, "bad row: content_type: 257 bytes, 256 are allowed"),
     ],
 )
 def test_a_row_that_cannot_be_a_candidate_is_offered_with_its_reason(
