@@ -133,6 +133,7 @@ class LettingGo:
         if released.ends:
             run.ledger("released", partial(run.releases.released, released.ends))
         for end in released.ends:
+            run.tally.waiting_releases.discard(end.release.recorded.receipt_id)
             if end.outcome is Outcome.RELEASED:
                 run.tally.released += 1
             else:
@@ -162,8 +163,15 @@ class LettingGo:
         run.ledger("fail_release", partial(run.releases.fail_release, failures))
         for failure in failures:
             receipt = failure.release.recorded.receipt
+            waiting, receipt_id = (
+                run.tally.waiting_releases,
+                failure.release.recorded.receipt_id,
+            )
             if failure.is_permanent:
                 run.tally.parked += 1
+                waiting.discard(receipt_id)
+            else:
+                waiting.add(receipt_id)
             run.observe(ReleaseFailed(receipt, failure.reason))
 
     def _give_back(self, releases: Sequence[Release]) -> None:

@@ -98,8 +98,11 @@ class Releaser:
                 if (identity := item.recorded.receipt.identity) is not None
             ]
         )
+        may_delete = {at.bucket for at, answer in answers.items() if answer is Deleted.DELETED}
         for item in unchanged:
-            _settle(item, answers[item.recorded.receipt.location], done)
+            location = item.recorded.receipt.location
+            is_object = location.bucket in may_delete
+            _settle(item, answers[location], done, denial_is_of_object=is_object)
         return done
 
     def _still_proven(self, releases: Sequence[Release], done: Released) -> list[Release]:
@@ -176,7 +179,14 @@ class Releaser:
         return unchanged
 
 
-def _settle(release: Release, deleted: Deleted, done: Released) -> None:
+def _settle(
+    release: Release, deleted: Deleted, done: Released, *, denial_is_of_object: bool
+) -> None:
+    """End one release as its delete was answered.
+
+    A denial is a verdict about the object only beside one of its bucket that was deleted.
+    Else it may be the credentials', and waits: parked, all would have to be retried by hand.
+    """
     match deleted:
         case Deleted.DELETED:
             done.ends.append(ReleaseEnd(release, Outcome.RELEASED))
@@ -187,6 +197,10 @@ def _settle(release: Release, deleted: Deleted, done: Released) -> None:
                 ReleaseEnd(release, Outcome.REPLACED, "another object is there now")
             )
         case Deleted.DENIED:
+            reason = "the hot store refused the delete"
+            if not denial_is_of_object:
+                bucket = release.recorded.receipt.location.bucket
+                reason += f", and any other in {bucket}: may these credentials delete?"
             done.failures.append(
-                ReleaseFailure(release, "the hot store refused the delete", is_permanent=True)
+                ReleaseFailure(release, reason, is_permanent=denial_is_of_object)
             )

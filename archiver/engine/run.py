@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from archiver.engine.lease import Heartbeat
     from archiver.engine.pool import Pool
     from archiver.errors import FatalError
-    from archiver.model import SourceName, State, Stopped
+    from archiver.model import ReceiptId, SourceName, State, Stopped
     from archiver.protocols import Claims, Clock, Observer, Releases
 
 T = TypeVar("T")
@@ -66,6 +66,7 @@ class Tally:
     moved_bytes: int = 0
     failed: int = 0  # moves that did not end in a receipt, each try counted
     waiting_ids: set[str] = field(default_factory=set)
+    waiting_releases: set[ReceiptId] = field(default_factory=set)
 
     def summary(
         self, state: State, stopped: Stopped | None, seconds: float, error: str | None
@@ -77,7 +78,7 @@ class Tally:
             released=self.released,
             recovered=self.recovered,
             replaced=self.replaced,
-            waiting=len(self.waiting_ids),
+            waiting=len(self.waiting_ids) + len(self.waiting_releases),
             parked=self.parked,
             superseded=self.superseded,
             elsewhere=self.elsewhere,

@@ -319,6 +319,20 @@ def test_a_denied_delete_is_parked_and_holds_nobody_back() -> None:
     assert world.hot_ids == ["002"]
 
 
+def test_credentials_that_may_not_delete_park_nothing() -> None:
+    world = archived(5)
+    for number in range(5):
+        world.hot.faults.on("delete", at(f"{number:03}"), answer=Deleted.DENIED)
+
+    refused = world.sweep()
+
+    assert (refused.state, refused.released, refused.parked) == ("done", 0, 0)
+    assert (refused.waiting, refused.is_clean) == (5, False)
+    assert len(world.hot_ids) == 5
+    world.clock.sleep(3600)
+    assert world.sweep().released == 5
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_one_refused_object_does_not_hold_the_others_back(seed: int) -> None:
     world = archived(30, seed=seed)
