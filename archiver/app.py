@@ -150,6 +150,8 @@ class Archiver:
         """
         chosen = self._chosen(sources)
         settings, total = self._settings, Summary()
+        if settings.max_duration_seconds is not None:
+            stop = stop.within(settings.max_duration_seconds, self._clock)
         with ExitStack() as closing:
             heartbeat = Heartbeat(self._ledger.fleet, self._clock)
             closing.callback(_leave, self._ledger.fleet)

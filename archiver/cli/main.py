@@ -15,6 +15,7 @@ from archiver.cli import once as once_command
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode, of_error
 from archiver.cli.ledger import history, parked, pause, resume, retry, show, status
+from archiver.cli.options import DURATION
 from archiver.cli.paper import clean, warn
 from archiver.cli.setup import check, demo, migrate
 from archiver.errors import ArchiverError
@@ -72,6 +73,7 @@ def _let_go_of_stdout() -> None:
     "--source", "sources", multiple=True, metavar="NAME", help="Only this source; repeatable."
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many objects.")
+@click.option("--max-duration", type=DURATION, help="Begin nothing new after this long.")
 @click.option("--dry-run", is_flag=True, help="Show what would move; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
@@ -84,6 +86,7 @@ def cli(
     once: bool,
     sources: tuple[str, ...],
     limit: int | None,
+    max_duration: float | None,
     dry_run: bool,
     as_json: bool,
 ) -> int | None:
@@ -94,17 +97,22 @@ def cli(
     Exit codes: 0 all due work is done or a limit was reached, 1 something failed and waits
     or is parked, 2 settings or usage, 3 fatal, 130 interrupted.
     """
-    has_options = once or bool(sources) or limit is not None or dry_run or as_json
+    limits = (limit, max_duration)
+    has_limits = any(it is not None for it in limits)
+    has_options = once or bool(sources) or has_limits or dry_run or as_json
     if context.invoked_subcommand is not None:
         if has_options:
             message = f"options of {context.invoked_subcommand} go after its name."
             raise click.UsageError(message, context)
         return None
     if once:
-        asked = once_command.Asked(sources or None, limit, as_json=as_json)
+        asked = once_command.Asked(sources or None, *limits, as_json=as_json)
         return (once_command.preview if dry_run else once_command.sweep)(backstage, asked)
     if has_options:
-        message = "--source, --limit, --dry-run and --json go with --once or a command."
+        message = (
+            "--source, --limit, --max-duration, --dry-run and --json go with --once or a "
+            "command."
+        )
         raise click.UsageError(message, context)
     message = (
         "the scheduled worker comes with the next version. Run `archiver --once` now, or "

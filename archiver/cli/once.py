@@ -35,6 +35,7 @@ class Asked:
 
     sources: Sequence[str] | None  # None: all
     limit: int | None
+    max_duration_seconds: float | None
     as_json: bool
 
 
@@ -63,10 +64,12 @@ def sweep(backstage: Backstage, asked: Asked) -> exits.ExitCode:
 
 def _sweep(backstage: Backstage, asked: Asked) -> Summary:
     settings = backstage.read_enabled_settings()
-    stop = Stop()
+    interrupted = stop = Stop()
+    if asked.max_duration_seconds is not None:
+        stop = interrupted.within(asked.max_duration_seconds, backstage.clock)
     is_watched = sys.stderr.isatty()
     with (
-        _stopping_on_signals(stop),
+        _stopping_on_signals(interrupted),
         _observing(backstage, settings, shows_progress=is_watched) as observer,
         backstage.import_app().open_archiver(settings, observer, backstage.clock) as archiver,
     ):

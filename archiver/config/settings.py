@@ -54,6 +54,7 @@ class Settings:
     concurrency: int
     max_objects: int | None
     max_bytes: int | None
+    max_duration_seconds: float | None
     max_failure_ratio: float | None
     timeout_seconds: float
 
@@ -142,6 +143,7 @@ class Settings:
             concurrency=reader.value(table.CONCURRENCY),
             max_objects=reader.find(table.MAX_OBJECTS),
             max_bytes=reader.find(table.MAX_BYTES),
+            max_duration_seconds=reader.find(table.MAX_DURATION),
             max_failure_ratio=reader.value(table.MAX_FAILURE_RATIO),
             timeout_seconds=reader.value(table.TIMEOUT),
             max_attempts=reader.value(table.MAX_ATTEMPTS),

@@ -256,6 +256,12 @@ MAX_BYTES = Setting(
     "A sweep stops after so many bytes.",
     "200GB",
 )
+MAX_DURATION = Setting(
+    "ARCHIVE_MAX_DURATION",
+    values.duration(at_least_seconds=0.001),
+    "After this long a run over all sources begins nothing new.",
+    "2h",
+)
 MAX_FAILURE_RATIO = Setting(
     "ARCHIVE_MAX_FAILURE_RATIO",
     values.RATIO,

@@ -1,4 +1,4 @@
-"""A wish to stop, made by a signal or an owner, read by the sweep between its steps."""
+"""A wish to stop, made by a signal, an owner or the clock; a sweep reads it between steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from archiver.model import Stopped
+    from archiver.protocols import Clock
 
 
 class Stop:
@@ -23,3 +24,26 @@ class Stop:
     @property
     def reason(self) -> Stopped | None:
         return self._reason
+
+    def within(self, seconds: float, clock: Clock) -> Stop:
+        """A wish of its own, made by this one or by `duration` after so many seconds."""
+        return _StopWithin(self, clock.monotonic() + seconds, clock)
+
+
+class _StopWithin(Stop):
+    """Follows a wider wish until its own time is over."""
+
+    def __init__(self, wider: Stop, deadline: float, clock: Clock) -> None:
+        super().__init__()
+        self._wider = wider
+        self._deadline = deadline
+        self._clock = clock
+
+    @property
+    def reason(self) -> Stopped | None:
+        if super().reason is None:
+            if self._wider.reason is not None:
+                self.request(self._wider.reason)
+            elif self._clock.monotonic() >= self._deadline:
+                self.request("duration")
+        return super().reason

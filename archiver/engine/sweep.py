@@ -360,7 +360,7 @@ class Sweep:
         if isinstance(run.fatal, LeaseLost):
             return  # the claims may be others' already: nothing is completed or given back
         self._give_back_ready(keep=0)
-        if run.stopped in ("signal", "paused"):
+        if run.stopped in ("signal", "paused", "duration"):
             run.observe(Draining(run.stopped, run.plan.drain_seconds))
         deadline = run.clock.monotonic() + run.plan.drain_seconds
         while self._has_more_to_drain and run.clock.monotonic() < deadline:

@@ -66,6 +66,8 @@ def assert_refused(ran: Ran, code: int, *told: str) -> None:
         ({"ARCHIVE_PROVIDER": "azure"}, "'azure'; it must be one of r2, b2, s3, minio"),
         ({"ARCHIVE_RELEASE_GRACE": "15"}, "'15'; it must be a duration such as 90s"),
         ({"ARCHIVE_RELEASE_GRACE": "soon"}, "'soon'; it must be a duration such as 90s"),
+        ({"ARCHIVE_MAX_DURATION": "0s"}, "'0s'; it must be a duration such as 90s, 1m"),
+        ({"ARCHIVE_MAX_DURATION": "120"}, "'120'; it must be a duration such as 90s, 1m"),
         ({"ARCHIVE_RETENTION_JOB": "3"}, "did you mean ARCHIVE_RETENTION_JOBS?"),
         ({"ARCHIVE_RETENTION_JOBS": "-1"}, "a whole number, at least 0"),
         ({"ARCHIVE_DATABASE_URL": None}, "ARCHIVE_DATABASE_URL or DATABASE_URL is not set"),

@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
@@ -173,7 +173,9 @@ class FakeApp:
     records: FakeRecords = field(default_factory=lambda: FakeRecords((PARKED,)))
     fleet: FakeFleet = field(default_factory=FakeFleet)
     applied: list[str] = field(default_factory=list)
-    asked: list[object] = field(default_factory=list)
+    asked: list[Any] = field(default_factory=list)
+    lasts_seconds: float = 0.0  # how long a sweep takes
+    clock: ManualClock = field(default_factory=lambda: ManualClock(AT))
 
     @contextmanager
     def open_archiver(
@@ -187,6 +189,7 @@ class FakeApp:
         yield self
 
     def once(self, sources: Sequence[str] | None, limit: int | None, stop: Stop) -> Summary:
+        self.clock.advance(self.lasts_seconds)
         self.asked.append((sources, limit, stop.reason))
         return self.summary
 
@@ -223,7 +226,7 @@ class Ended:
 
 def run_command(arguments: str, environ: Mapping[str, str], app: FakeApp) -> Ended:
     """Run `archiver …` in this process, with these settings and no others."""
-    backstage = Backstage(clock=ManualClock(AT), import_app=lambda: app)
+    backstage = Backstage(clock=app.clock, import_app=lambda: app)
     others = {name: None for name in os.environ if _is_setting(name)}
     with CliRunner().isolation(env={**others, **environ}) as (out, err, _both):
         code = run(arguments.split(), backstage)

@@ -129,6 +129,10 @@ def test_a_foreign_message_cannot_steer_the_terminal(command: str) -> None:
         ("--source x", "go with --once"),
         ("--once status", "go after its name"),
         ("--json status", "go after its name"),
+        ("--max-duration 2h", "go with --once"),
+        ("--once --max-duration soon", "'soon'; it must be a duration such as 90s, 1m"),
+        ("--once --max-duration 60", "'60'; it must be a duration such as 90s, 1m"),
+        ("--once --max-duration 0s", "'0s'; it must be a duration such as 90s, 1m"),
         ("--once --limit 0", "not in the range"),
         ("--once --limit many", "not a valid integer"),
         ("--twice", "No such option"),
@@ -304,6 +308,13 @@ def test_sources_and_limit_are_handed_on() -> None:
     _run("--once --source a --source b --limit 7", app)
     _run("--once", app)
     assert app.asked == [(("a", "b"), 7, None), (None, None, None)]
+
+
+def test_the_time_of_a_run_is_handed_on_as_a_wish_to_stop() -> None:
+    app = FakeApp(lasts_seconds=5400)
+    _run("--once --max-duration 1h30m", app)
+    _run("--once --max-duration 1h31m", app)
+    assert [reason for *_, reason in app.asked] == ["duration", None]
 
 
 @pytest.mark.parametrize(("level", "is_told"), [("info", True), ("warning", False)])

@@ -179,6 +179,24 @@ def test_given_back_claims_do_not_use_up_max_objects() -> None:
     assert (summary.stopped, summary.archived) == ("limit", 12)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_after_its_time_a_sweep_begins_nothing_and_brings_home_what_is_in_flight(
+    seed: int,
+) -> None:
+    world = World(seed=seed)
+    world.plant(*ids(60))
+    worker = world.worker()
+    worker.stop = worker.stop.within(10, world.clock)
+    worker.script.on("hot.open", before=lambda: world.clock.advance(1), times=None)
+
+    summary = worker.sweep()
+
+    assert (summary.state, summary.stopped) == ("stopped", "duration")
+    assert summary.archived == worker.script.calls.count("hot.open") == 10
+    assert worker.told(events.Draining) == [events.Draining("duration", 25.0)]
+    assert [] == world.held() + world.troubles()
+
+
 # --- releases beside ------------------------------------------------------------------------
 
 
