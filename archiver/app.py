@@ -75,8 +75,8 @@ def open_archiver(settings: Settings, observer: Observer, clock: Clock) -> Itera
         FatalError: The ledger is outdated or denied, or a source cannot be trusted here.
         LedgerUnavailable: The database does not answer.
     """
-    sources = [_open_source(chosen) for chosen in settings.of_sources]
-    with PostgresLedger(_ledger_settings(settings), clock) as ledger:
+    sources = [open_source(chosen) for chosen in settings.of_sources]
+    with PostgresLedger(ledger_settings(settings), clock) as ledger:
         ledger.check()
         yield Archiver(settings, ledger, sources, observer, clock)
 
@@ -234,14 +234,14 @@ class _Shelf:
     def hot(self, settings: Settings, timeout_seconds: float) -> HotStore:
         key = (settings.hot, timeout_seconds)
         if key not in self._hot:
-            self._hot[key] = _open_hot(settings, timeout_seconds)
+            self._hot[key] = open_hot(settings, timeout_seconds)
         return self._hot[key]
 
     def cold(self, settings: Settings) -> ColdStore:
         key = (settings.cold, settings.path_prefix)
         if key not in self._cold:
             capabilities, _ = self.capabilities(settings)
-            self._cold[key] = _open_cold(settings, capabilities)
+            self._cold[key] = open_cold(settings, capabilities)
         return self._cold[key]
 
     def capabilities(self, settings: Settings) -> tuple[Capabilities, bool]:
@@ -346,7 +346,7 @@ def _plan(settings: Settings, limit: int | None) -> SweepPlan:
     )
 
 
-def _ledger_settings(settings: Settings) -> LedgerSettings:
+def ledger_settings(settings: Settings) -> LedgerSettings:
     if settings.database_url is None:
         raise _not_set("ARCHIVE_DATABASE_URL")
     return LedgerSettings(
@@ -366,7 +366,7 @@ def _migrate_url(settings: Settings) -> Secret:
     return url
 
 
-def _open_source(chosen: SourceSettings) -> ArchiveSource:
+def open_source(chosen: SourceSettings) -> ArchiveSource:
     settings = chosen.settings
     retention_age = timedelta(seconds=settings.retention_age_seconds)
     if isinstance(chosen.definition, SqlFile):
@@ -378,7 +378,7 @@ def _open_source(chosen: SourceSettings) -> ArchiveSource:
     return load_plugin(chosen.definition, told)
 
 
-def _open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
+def open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
     match settings.hot:
         case None:
             raise _not_set("ARCHIVE_HOT")
@@ -412,7 +412,7 @@ def _open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
             )
 
 
-def _open_cold(settings: Settings, capabilities: Capabilities) -> ColdStore:
+def open_cold(settings: Settings, capabilities: Capabilities) -> ColdStore:
     match settings.cold:
         case None:
             raise _not_set("ARCHIVE_PROVIDER")

@@ -20,6 +20,12 @@
     |   |-- OnePlace
     |   |-- UnusableName            the store cannot hold an object of that name
     |   |-- KeyTaken                a create found the key in use
+    |   |-- RowMissing              the reader's own, from here on
+    |   |-- BadPointer
+    |   |-- WrongBytes
+    |   |-- NothingToCompare
+    |   |-- ElsewhereStored
+    |   |-- NoUrl
     |   `-- NoFreeKey
     `-- FatalError                stop: going on would do harm
         |-- SettingsError           exit 2
@@ -239,6 +245,64 @@ class NoFreeKey(PermanentError):
 
     where: str
     tried_count: int
+
+
+# --- what only a reader meets -----------------------------------------------------------
+
+
+@dataclass(kw_only=True, eq=False)
+class RowMissing(PermanentError):
+    """The source has no such row."""
+
+    source: str
+    id: str
+
+
+@dataclass(kw_only=True, eq=False)
+class BadPointer(PermanentError):
+    """The row does not say where its object is."""
+
+    source: str
+    id: str
+    problem: str
+
+
+@dataclass(kw_only=True, eq=False)
+class WrongBytes(PermanentError):
+    """What lies there is not what was promised, so none of it is given out."""
+
+    where: str
+    promised_by: str
+    expected: str
+    seen: str
+
+
+@dataclass(kw_only=True, eq=False)
+class NothingToCompare(PermanentError):
+    """Nothing says what the archived bytes must be, so they are not given out."""
+
+    source: str
+    id: str
+    where: str
+    hint: ClassVar[str] = "`archiver adopt` gives a receipt to what another worker archived."
+
+
+@dataclass(kw_only=True, eq=False)
+class ElsewhereStored(PermanentError):
+    """The row's copy lies with another provider than the settings name."""
+
+    where: str
+    found: str
+    configured: str
+    hint: ClassVar[str] = "Open it with the settings it was archived under."
+
+
+@dataclass(kw_only=True, eq=False)
+class NoUrl(PermanentError):
+    """This store has no URLs that end by themselves."""
+
+    where: str
+    hint: ClassVar[str] = "A directory is read with `archive.open`."
 
 
 # --- stop -------------------------------------------------------------------------------

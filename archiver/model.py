@@ -136,6 +136,30 @@ class BadRow:
 Offer = Candidate | BadRow
 
 
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a row says that its object is, and what it promises of the bytes."""
+
+    hot: HotLocation | None  # where both are set, the cold copy is an older version's
+    cold: ColdPointer | None
+    digest: Digest | None = None  # of the stored bytes
+    content_digest: Digest | None = None  # of the decompressed bytes
+    content_type: str | None = None
+    content_encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ColdPointer:
+    """A cold copy as a row names it. The key is whole, with its prefix."""
+
+    provider: str | None  # None: the row does not say
+    bucket: str
+    key: ColdKey
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.key}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class FencingToken:
     """Raised by each claim, so that the write of a late owner misses."""

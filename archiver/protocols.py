@@ -6,7 +6,7 @@ implementation pass. Errors are those of `errors`; anything else is a bug.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         HotIdentity,
         HotLocation,
         Lease,
+        Located,
         Offer,
         Outlook,
         ParkedRow,
@@ -200,6 +201,24 @@ class ColdStore(Protocol):
     def close(self) -> None: ...
 
 
+Where_contra = TypeVar("Where_contra", contravariant=True)  # a HotLocation, or a ColdKey
+
+
+@runtime_checkable
+class UrlSigner(Protocol[Where_contra]):
+    """What a store can do besides, where it speaks HTTP."""
+
+    def signed_url(self, where: Where_contra, lifetime_seconds: int) -> str:
+        """A URL that anybody may GET this one object with, until its lifetime is over.
+
+        It is a secret. Whether the object is there is another question.
+
+        Raises:
+            ObjectMissing: Where the store looks before it signs.
+            StoreUnavailable, StoreDenied
+        """
+
+
 # --- sources ----------------------------------------------------------------------------
 
 Transaction = Any  # the ledger's open transaction: a psycopg.Connection for Postgres
@@ -252,6 +271,14 @@ class ArchiveSource(Protocol):
         self, locations: Collection[HotLocation], tx: Transaction
     ) -> Collection[HotLocation]:
         """Which of these hot locations does any row point at now?"""
+
+    def locate(self, id_: CandidateId, tx: Transaction) -> Located:
+        """Where one row says that its object is now. Not asked by a sweep.
+
+        Raises:
+            RowMissing, BadPointer
+            SourceRefused: This source does not say how its rows are read.
+        """
 
     def housekeeping(self, tx: Transaction, *, everything: bool) -> Mapping[str, int]:
         """After and before a sweep; counts by name, for the log (``jobs_marked``).

@@ -54,19 +54,33 @@ def content_digest(body: bytes, limit_bytes: int) -> Digest:
         CannotDecompress: Truncated or damaged.
         TooMuchContent: More than `limit_bytes` come out.
     """
+    hasher = hashlib.sha256()
+    for piece in _pieces(body, limit_bytes):
+        hasher.update(piece)
+    return Digest(hasher.digest())
+
+
+def content(body: bytes, limit_bytes: int) -> bytes:
+    """The decompressed bytes, told apart as by `content_digest`.
+
+    Raises:
+        CannotDecompress, TooMuchContent
+    """
+    return b"".join(_pieces(body, limit_bytes))
+
+
+def _pieces(body: bytes, limit_bytes: int) -> Iterator[bytes]:
     encoding = encoding_of(body)
     if encoding is None:
-        return Digest.of(body)
-    pieces = _gunzip(body) if encoding == "gzip" else _unzstd(body)
-    hasher = hashlib.sha256()
+        yield body
+        return
     content_bytes = 0
-    for piece in pieces:
+    for piece in _gunzip(body) if encoding == "gzip" else _unzstd(body):
         content_bytes += len(piece)
         if content_bytes > limit_bytes:
             message = f"more than {limit_bytes} bytes"
             raise TooMuchContent(message)
-        hasher.update(piece)
-    return Digest(hasher.digest())
+        yield piece
 
 
 def _gunzip(body: bytes) -> Iterator[bytes]:

@@ -16,12 +16,13 @@ from archiver.ledger.fleet import PostgresFleet
 from archiver.ledger.records import PostgresRecords
 from archiver.ledger.releases import PostgresReleases
 from archiver.ledger.settings import LedgerSettings
+from archiver.ledger.translation import blaming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from archiver.model import SourceName
+    from archiver.model import CandidateId, Located, SourceName
     from archiver.protocols import ArchiveSource, Clock
 
 __all__ = ["LedgerSettings", "PostgresLedger"]
@@ -108,3 +109,12 @@ class PostgresLedger:
         """
         with self._database.rolled_back("check_source") as tx:
             return source.check(tx)
+
+    def locate(self, source: ArchiveSource, id_: CandidateId) -> Located:
+        """Where a row says that its object is now.
+
+        Raises:
+            RowMissing, BadPointer, SourceRefused, LedgerDenied, LedgerUnavailable
+        """
+        with self._database.transaction("locate") as tx, blaming(source.name, "locate"):
+            return source.locate(id_, tx)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
-from archiver.errors import ArchiverError, SettingsError, SourceRefused
+from archiver.errors import ArchiverError, RowMissing, SettingsError, SourceRefused
 from archiver.formats.headers import problem_of_header
 from archiver.model import (
     BadRow,
@@ -26,6 +26,7 @@ from archiver.model import (
     SourceName,
 )
 from archiver.sources import sql_check
+from archiver.sources.locating import located
 from archiver.sources.sql_file import is_source_name
 from archiver.sources.template import LIMIT_BYTES, problem_of_key
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from importlib.metadata import EntryPoint
 
-    from archiver.model import Offer, Position, Receipt, Secret
+    from archiver.model import Located, Offer, Position, Receipt, Secret
 
     Tx = psycopg.Connection[Any]
 
@@ -72,7 +73,7 @@ class Plugin(Protocol):
     """What an author writes.
 
     Optional beside it: ``points_at(locations, tx)``, ``on_restored(receipts, tx)``,
-    ``housekeeping()``, ``transactional = True``.
+    ``locate(id, tx)``, ``housekeeping()``, ``transactional = True``.
     """
 
     @property
@@ -177,6 +178,15 @@ class PluginSource:
             return set()
         with self._blamed("points_at"):
             return set(self._plugin.points_at(locations, tx))
+
+    def locate(self, id_: CandidateId, tx: Tx) -> Located:
+        if not hasattr(self._plugin, "locate"):
+            raise self.refused("locate", "the plugin has no such method", "Write it.")
+        with self._blamed("locate"):
+            row = self._plugin.locate(id_, tx)
+            if row is None:
+                raise RowMissing(source=self.name, id=id_)
+            return located(self.name, id_, dict(row))
 
     def housekeeping(self, tx: Tx, *, everything: bool) -> Mapping[str, int]:
         del tx, everything  # the author's own house is kept in the author's own way

@@ -103,7 +103,7 @@ class Sections:
     def plan(self, tx: Tx, section: str, statement: Statement) -> None:
         """Let Postgres plan a statement, which proves its names and our right to run it."""
         values = page_values(1, None) | receipt_values(()) | location_values(())
-        values |= {"everything": False}
+        values |= {"everything": False, "id": ""}
         with self._executed(tx, section, statement, values, explain="explain"):
             pass
 

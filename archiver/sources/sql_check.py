@@ -21,6 +21,7 @@ from archiver.model import (
     Receipt,
     WorkerId,
 )
+from archiver.sources.locating import LOCATED_COLUMNS
 from archiver.sources.offers import REQUIRED_COLUMNS, template_columns
 from archiver.sources.row_security import check_row_security
 from archiver.sources.sections import (
@@ -46,6 +47,7 @@ _RETURNED: dict[str, tuple[Values, tuple[str, ...]]] = {
     "archived": (receipt_values(()), ("id",)),
     "restored": (receipt_values(()), ("id",)),
     "points_at": (location_values(()), ("hot_bucket", "hot_path")),
+    "locate": ({"id": ""}, LOCATED_COLUMNS),
 }
 
 _INDEX_IS_VALID = """

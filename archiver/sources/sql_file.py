@@ -47,16 +47,26 @@ class _Rule:
 
     parameters: frozenset[str] = _EVERYWHERE
     needed_parameters: frozenset[str] = _NOTHING
+    why_needed: str = ""
     may_have_many_statements: bool = False
     relation: str = ""  # must be read by the section
 
 
 _RULES = {
     "prepare": _Rule(may_have_many_statements=True),
-    "candidates": _Rule(_EVERYWHERE | _PAGE, needed_parameters=_PAGE),
+    "candidates": _Rule(
+        _EVERYWHERE | _PAGE,
+        needed_parameters=_PAGE,
+        why_needed="so the same rows would be offered for ever",
+    ),
     "archived": _Rule(relation="receipt"),
     "restored": _Rule(relation="receipt"),
     "points_at": _Rule(relation="location"),
+    "locate": _Rule(
+        frozenset({"id"}),
+        needed_parameters=frozenset({"id"}),
+        why_needed="so every row would be the one that is asked for",
+    ),
     "holdings": _Rule(),
     "housekeeping": _Rule(_EVERYWHERE | {"everything"}, may_have_many_statements=True),
     "needs": _Rule(_NOTHING, may_have_many_statements=True),
@@ -248,7 +258,7 @@ class _Reading:
                     problem = f"unknown parameter :{parameter}{near}"
                     self._problem(line, problem, section=section.name)
         for missing in sorted(rule.needed_parameters - used):
-            problem = f":{missing} is not used, so the same rows would be offered for ever"
+            problem = f":{missing} is not used, {rule.why_needed}"
             self._problem(section.line, problem, section=section.name)
 
     def _problem(self, line: int, problem: str, *, section: str = "") -> None:

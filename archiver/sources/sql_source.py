@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
+from archiver.errors import RowMissing
 from archiver.model import CandidateId, HotLocation
 from archiver.sources import sql_check
 from archiver.sources.finding import read_source_file
+from archiver.sources.locating import located
 from archiver.sources.offers import offer
 from archiver.sources.sections import Sections, location_values, page_values, receipt_values
 
@@ -17,10 +21,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
-    import psycopg
-
     from archiver.errors import SourceRefused
-    from archiver.model import Offer, Position, Receipt, SourceName
+    from archiver.model import Located, Offer, Position, Receipt, SourceName
     from archiver.sources.sql_file import SqlFile
 
     Tx = psycopg.Connection[Any]
@@ -117,6 +119,20 @@ class SqlSource:
             return set()
         rows = self._sections.rows(tx, "points_at", location_values(list(locations)))
         return {HotLocation(str(row["hot_bucket"]), str(row["hot_path"])) for row in rows}
+
+    def locate(self, id_: CandidateId, tx: Tx) -> Located:
+        if "locate" not in self._sections:
+            raise self._sections.refused("locate", "the file has no such section", "Write it.")
+        try:
+            rows = self._sections.rows(tx, "locate", {"id": id_})
+        except psycopg.DataError as exc:  # no id can read like that, say where they are UUIDs
+            raise RowMissing(source=self.name, id=id_) from exc
+        if not rows:
+            raise RowMissing(source=self.name, id=id_)
+        if len(rows) > 1:
+            problem = f"it returns {len(rows)} rows for {id_!r}"
+            raise self._sections.refused("locate", problem)
+        return located(self.name, id_, rows[0])
 
     def housekeeping(self, tx: Tx, *, everything: bool) -> Mapping[str, int]:
         """Every whole number that the section's statements return, by its column."""

@@ -162,6 +162,20 @@ from location
 join tasks as task on task.html_storage_path = location.hot_path
 where task.html_storage_bucket = location.hot_bucket or task.html_storage_bucket is null;
 
+-- locate --
+select
+    task.html_storage_bucket as hot_bucket,
+    task.html_storage_path as hot_path,
+    null as digest,
+    nullif(lower(btrim(task.html_sha256)), '') as content_digest,
+    task.html_archive_provider as provider,
+    task.html_archive_bucket as cold_bucket,
+    task.html_archive_key as cold_key,
+    coalesce(nullif(btrim(task.html_content_type), ''), 'text/html') as content_type,
+    coalesce(nullif(btrim(task.html_content_encoding), ''), 'gzip') as content_encoding
+from tasks as task
+where task.id = :id;
+
 -- holdings --
 select
     task.id,

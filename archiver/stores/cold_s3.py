@@ -138,6 +138,9 @@ class S3ColdStore:
         for item in self._s3.questions().objects(asked, prefix):
             yield ColdStat(ColdKey(item["Key"]), item["Size"], item.get("ETag"))
 
+    def signed_url(self, where: ColdKey, lifetime_seconds: int) -> str:
+        return self._s3.signed_url(self._asked("sign", where), lifetime_seconds)
+
     def close(self) -> None:
         self._s3.close()
 

@@ -86,6 +86,9 @@ class S3HotStore:
     def probe(self, bucket: str) -> None:
         self._s3.questions().prove_bucket(self._s3.asked("probe", bucket))
 
+    def signed_url(self, where: HotLocation, lifetime_seconds: int) -> str:
+        return self._s3.signed_url(self._asked("sign", where), lifetime_seconds)
+
     def close(self) -> None:
         self._s3.close()
 

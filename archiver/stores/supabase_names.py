@@ -27,6 +27,26 @@ def escaped(location: HotLocation) -> str:
     return "/".join(escaped_segment(segment, asked) for segment in segments)
 
 
+def escaped_to_sign(location: HotLocation) -> str:
+    """The same for a URL that is to be signed.
+
+    The server signs the URL it was asked with after JavaScript's `decodeURI`, which leaves
+    these characters escaped, and compares it with the decoded one later: so they must not
+    have been escaped to begin with.
+
+    Raises:
+        UnusableName: Also for a `?` or `#`, which a URL cannot carry otherwise.
+    """
+    path = escaped(location)
+    for character in "?#":
+        if quote(character) in path:
+            reason = f"the server signs no URL with a {character!r} in the name"
+            raise UnusableName(store="hot", where=str(location), reason=reason)
+    for character in ";:@&=+$,":
+        path = path.replace(quote(character, safe=""), character)
+    return path
+
+
 def escaped_segment(segment: str, asked: Asked) -> str:
     if segment in {"", ".", ".."} or "\0" in segment:
         reason = f"no URL can carry the segment {segment!r} safely"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg
 import pytest
 
+from archiver.errors import RowMissing, SourceRefused
 from archiver.model import (
     Candidate,
     CandidateId,
@@ -175,6 +176,24 @@ class SourceContract:
         right = receipt_for(one, world.source)
         assert ["a"] == list(world.source.on_archived([right], tx))
         assert [] == list(world.source.on_archived([right], tx))
+
+    def test_a_row_is_located_hot_and_once_flipped_cold_or_that_is_refused(
+        self, world: SourceWorld, tx: psycopg.Connection[Any]
+    ) -> None:
+        world.plant("a", LONG_AGO)
+        (one,) = self.candidates(world, tx)
+        try:
+            before = world.source.locate(one.id, tx)
+        except SourceRefused:
+            return  # it need not say how its rows are read
+        assert before.hot == one.location
+        world.source.on_archived([receipt_for(one, world.source)], tx)
+        after = world.source.locate(one.id, tx)
+        assert after.hot is None
+        assert after.cold is not None
+        assert (after.cold.bucket, after.cold.key) == ("cold", one.cold_key)
+        with pytest.raises(RowMissing):
+            world.source.locate(CandidateId("nobody"), tx)
 
     def test_empty_groups_are_nothing_to_do(
         self, world: SourceWorld, tx: psycopg.Connection[Any]

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.rows import dict_row
 
+from archiver.errors import RowMissing
 from archiver.model import (
     BadRow,
     Candidate,
     CandidateId,
     ColdKey,
+    ColdPointer,
     Digest,
     HotLocation,
+    Located,
     SourceName,
 )
 
@@ -93,6 +96,17 @@ def _offer(row: PageRow) -> Offer:
         content_encoding="gzip",
         group_id="job-1",
         metadata={"task_id": row.id},
+    )
+
+
+def _located(source: SourceName, id_: CandidateId, row: PageRow | None) -> Located:
+    if row is None:
+        raise RowMissing(source=source, id=id_)
+    is_hot = row.hot_bucket is not None and row.hot_path is not None
+    return Located(
+        hot=HotLocation(row.hot_bucket or "", row.hot_path or "") if is_hot else None,
+        cold=ColdPointer(None, "cold", ColdKey(row.cold_key)) if row.cold_key else None,
+        content_digest=row.content_digest,
     )
 
 
@@ -179,6 +193,11 @@ class MemorySource(_Common):
         self._kept_house_count += 1
         tx.undo.append(lambda: setattr(self, "_kept_house_count", before))
         return {"houses_kept": 2 * everything}  # then there is nothing left to do
+
+    def locate(self, id_: CandidateId, tx: Any) -> Located:  # noqa: ARG002
+        with self._lock:
+            row = self._rows.get(id_)
+        return _located(self.name, id_, row)
 
     def _matches(self, receipt: Receipt) -> bool:
         row = self._rows.get(receipt.id)
@@ -308,6 +327,12 @@ class TableSource(_Common):
               on p.hot_bucket = l.bucket and p.hot_path = l.path"""
         columns = ([it.bucket for it in asked], [it.path for it in asked])
         return {HotLocation(*row) for row in tx.execute(query, columns).fetchall()}
+
+    def locate(self, id_: CandidateId, tx: psycopg.Connection[Any]) -> Located:
+        query = f"select {_COLUMNS} from pages where id = %s"
+        with tx.cursor(row_factory=dict_row) as cursor:
+            found = cursor.execute(query.encode(), (id_,)).fetchone()
+        return _located(self.name, id_, _page_row(found) if found else None)
 
     def housekeeping(
         self, tx: psycopg.Connection[Any], *, everything: bool

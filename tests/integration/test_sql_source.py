@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from archiver.errors import SourceRefused
-from archiver.model import BadRow, Candidate, HotLocation
+from archiver.errors import RowMissing, SourceRefused
+from archiver.model import BadRow, Candidate, CandidateId, HotLocation
 from archiver.sources.sql_source import SourceParameters, SqlSource
 from archiver.testing import LONG_AGO, SourceContract, receipt_for
 
@@ -301,6 +301,51 @@ def test_a_mistake_in_the_file_is_told_at_start(
     world: Avatars, tx: psycopg.Connection[Any], old: str, new: str, told: str
 ) -> None:
     assert told in str(refusal(world, tx, old, new))
+
+
+LOCATE = """
+-- locate --
+select bucket as hot_bucket, path as hot_path, null as digest, content_sha256 as content_digest,
+    'cold' as cold_bucket, cold_key
+from avatars where id = :id;
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("path as hot_path,", "", "it does not return hot_path"),
+        (
+            "path as hot_path,",
+            "path as hot_path, path as hot_path,",
+            "it returns hot_path twice",
+        ),
+        ("content_sha256", "content_sha", 'column "content_sha" does not exist'),
+    ],
+)
+def test_a_mistake_in_how_a_row_is_read_is_told_at_start(
+    tx: psycopg.Connection[Any], old: str, new: str, told: str
+) -> None:
+    SqlSource.load(FILE + LOCATE, parameters=PARAMETERS).check(tx)
+    mistaken = FILE + LOCATE.replace(old, new)
+    with pytest.raises(SourceRefused, match=f"section locate: {told}"):
+        SqlSource.load(mistaken, parameters=PARAMETERS).check(tx)
+
+
+def test_a_row_is_located_by_its_own_id_alone(
+    world: Avatars, tx: psycopg.Connection[Any]
+) -> None:
+    for id_ in "ab":
+        world.plant(id_)
+    sound, greedy, by_uuid = (
+        SqlSource.load(FILE + LOCATE.replace("id = :id", where), parameters=PARAMETERS)
+        for where in ("id = :id", "id >= :id", "id::uuid = :id::uuid")
+    )
+    assert sound.locate(CandidateId("b"), tx).hot == HotLocation("people", "b.png")
+    with pytest.raises(SourceRefused, match="it returns 2 rows for 'a'"):
+        greedy.locate(CandidateId("a"), tx)
+    with pytest.raises(RowMissing, match="id=no-uuid"):
+        by_uuid.locate(CandidateId("no-uuid"), tx)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from archiver.stores.probe import probe_cold
 from archiver.stores.providers import PROVIDERS
 from tests.contract.cold_store_contract import ColdStoreContract
 from tests.contract.hot_store_contract import AWKWARD_PATHS, HotStoreContract
+from tests.contract.url_signer_contract import UrlSignerContract, get
 from tests.fakes.s3_worlds import (
     BUCKET,
     ENFORCES_ALL,
@@ -54,6 +55,20 @@ class TestHot(HotStoreContract):
         yield world
         world.store.close()
         world.client.close()
+
+
+class TestSignedUrls(UrlSignerContract):
+    @pytest.fixture
+    def world(self, settings: S3Settings) -> Iterator[S3HotWorld]:
+        world = hot_world(settings, self.bucket)
+        yield world
+        world.store.close()
+        world.client.close()
+
+    def test_a_cold_object_has_one_as_well(self, cold: S3ColdWorld) -> None:
+        key = ColdKey(f"{PREFIX}a+b c.html")
+        cold.store.create(key, b"<html>", metadata={}, content_type=None, content_encoding=None)
+        assert get(cold.store.signed_url(key, 60)) == (200, b"<html>")
 
 
 class TestCold(ColdStoreContract):

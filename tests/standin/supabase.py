@@ -4,7 +4,8 @@ What it imitates, because it bites: errors are HTTP 400 with the real status in 
 missing object, a hidden one and (on the shorter routes) a refused key look alike; a HEAD is
 refused without a body; a bulk delete answers 200 with only what it deleted; a bulk delete
 and a listing of a missing bucket answer nothing and no error; uploads drop Content-Encoding;
-the Last-Modified of a GET is not that of `info`; the time zone of `info` is the database's.
+the Last-Modified of a GET is not that of `info`; the time zone of `info` is the database's;
+a signed URL comes back unescaped, and holds for the path as `decodeURI` left it.
 
     python -m tests.standin.supabase --port 0 --root DIR
 
@@ -16,8 +17,10 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import hmac
 import itertools
 import json
+import re
 import socket
 import threading
 import time
@@ -28,7 +31,7 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -190,6 +193,12 @@ class SupabaseStandIn:
                     fault.fired_count += 1
                     return fault
         return None
+
+    def token(self, url: str, ends_at: int) -> str:
+        """The right to read one object until then; a JWT in all but its header."""
+        claims = base64.urlsafe_b64encode(json.dumps({"url": url, "exp": ends_at}).encode())
+        signature = hmac.new(self.service_key.encode(), claims, "sha256").hexdigest()
+        return f"{claims.decode()}.{signature}"
 
     def wait_for_close(self) -> None:
         self._closing.wait()
@@ -409,6 +418,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._reply(fault, self._list_v2(route))
             case "list":
                 self._reply(fault, self._list(route))
+            case "sign":
+                self.standin.find(route.bucket, route.name)
+                self._reply(fault, {"signedURL": self._signed()})
+            case "get_signed":
+                self._check_signature(route)
+                self._send_object(self.standin.find(route.bucket, route.name), fault)
             case "upload":
                 self._reply(fault, self._upload(route))
             case "bulk_delete":
@@ -430,6 +445,8 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refusal(404, "InvalidRequest", "Not Found", message, http_status=404)
 
     def _check_token(self, route: _Route) -> None:
+        if route.kind == "get_signed":
+            return  # anybody with the URL
         if self.headers.get("apikey") not in {
             self.standin.service_key,
             self.standin.publishable_key,
@@ -473,6 +490,29 @@ class _Handler(BaseHTTPRequestHandler):
             found.setdefault(name, {"name": name, "id": None} if slash else _listed(row, name))
         start = int(body.get("offset") or 0)
         return list(found.values())[start : start + int(body.get("limit") or 100)]
+
+    def _signed(self) -> str:
+        lifetime_seconds = self._body().get("expiresIn")
+        if not isinstance(lifetime_seconds, int) or lifetime_seconds < 1:
+            raise Refusal(400, "InvalidRequest", "Error", "body/expiresIn must be >= 1")
+        url = _decode_uri(urlsplit(self.path).path.partition("/object/sign/")[2])
+        token = self.standin.token(url, int(time.time()) + lifetime_seconds)
+        return f"/object/sign/{url}?token={token}"
+
+    def _check_signature(self, route: _Route) -> None:
+        token = parse_qs(urlsplit(self.path).query).get("token", [""])[0]
+        try:
+            told = json.loads(base64.urlsafe_b64decode(token.partition(".")[0]))
+            url, ends_at = str(told["url"]), int(told["exp"])
+        except (ValueError, KeyError, TypeError):
+            raise Refusal(400, "InvalidJWT", "InvalidJWT", "Invalid Compact JWS") from None
+        if token != self.standin.token(url, ends_at):
+            raise Refusal(400, "InvalidJWT", "InvalidJWT", "signature verification failed")
+        if ends_at <= time.time():
+            raise Refusal(400, "InvalidJWT", "InvalidJWT", '"exp" claim timestamp check failed')
+        if url != f"{route.bucket}/{route.name}":
+            message = "The url do not match the signature"
+            raise Refusal(400, "InvalidSignature", "InvalidSignature", message)
 
     def _upload(self, route: _Route) -> dict[str, str]:
         row = self.standin.upload(
@@ -578,8 +618,18 @@ def _route(method: str, path: str) -> _Route:
     return _Route(kind if name or kind == "bulk_delete" else "unknown", unquote(bucket), name)
 
 
+def _decode_uri(text: str) -> str:
+    """JavaScript's: escapes of characters that mean something in a URL stay."""
+    kept = re.sub("%(3B|2F|3F|3A|40|26|3D|2B|24|2C|23)", r"%25\1", text, flags=re.IGNORECASE)
+    return unquote(kept)
+
+
 def _kind(method: str, rest: list[str]) -> tuple[str, list[str]]:
     match method, rest:
+        case "POST", ["sign", *names]:
+            return "sign", names
+        case "GET", ["sign", *names]:
+            return "get_signed", names
         case "GET", ["info", "authenticated", *names]:
             return "info", names
         case "GET", ["info", *names]:

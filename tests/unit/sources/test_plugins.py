@@ -5,13 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
 import pytest
 
-from archiver.errors import SettingsError, SourceRefused
-from archiver.model import BadRow, Candidate, CandidateId, HotLocation, Position, Secret
+from archiver.errors import BadPointer, RowMissing, SettingsError, SourceRefused
+from archiver.model import (
+    BadRow,
+    Candidate,
+    CandidateId,
+    ColdKey,
+    ColdPointer,
+    HotLocation,
+    Position,
+    Secret,
+    SourceName,
+)
+from archiver.sources.locating import located
 from archiver.sources.plugins import PluginCandidate, PluginSettings, PluginSource, load_plugin
 from archiver.testing import receipt_for
 
@@ -168,6 +179,43 @@ def test_optional_methods_are_used_where_they_are() -> None:
     assert {"a"} == set(whole.on_restored([receipt], NO_TX))
     with pytest.raises(SourceRefused, match="on_restored: the plugin has no such method"):
         plain.on_restored([receipt], NO_TX)
+
+
+ROW = {"hot_bucket": "notes", "hot_path": "a.txt", "digest": "ab" * 32, "provider": "r2"}
+
+
+def test_a_plugin_may_say_where_one_row_points() -> None:
+    class Found(Notes):
+        row: ClassVar[object] = ROW
+
+        def locate(self, _id: str, _tx: Any) -> object:
+            return self.row
+
+    source, id_ = PluginSource(Found()), CandidateId("a")
+    located = source.locate(id_, NO_TX)
+    assert (located.hot, located.cold) == (HotLocation("notes", "a.txt"), None)
+    assert str(located.digest) == "ab" * 32
+    Found.row = {"cold_bucket": "cold", "cold_key": "notes/a", "provider": "r2"}
+    assert source.locate(id_, NO_TX).cold == ColdPointer("r2", "cold", ColdKey("notes/a"))
+    Found.row = None
+    with pytest.raises(RowMissing):
+        source.locate(id_, NO_TX)
+    with pytest.raises(SourceRefused, match="locate: the plugin has no such method"):
+        PluginSource(Notes()).locate(id_, NO_TX)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"hot_path": "a.txt"}, "hot_bucket is None and hot_path 'a.txt'"),
+        ({**ROW, "cold_key": "k"}, "cold_bucket is None and cold_key 'k'"),
+        ({**ROW, "digest": "d41d8cd9"}, "digest: not a SHA-256 in hex"),
+        ({**ROW, "hot_path": 7}, "hot_path is a int, not text"),
+    ],
+)
+def test_a_pointer_that_makes_no_sense_is_told(row: dict[str, object], told: str) -> None:
+    with pytest.raises(BadPointer, match=told):
+        located(SourceName("notes"), CandidateId("a"), row)
 
 
 def test_all_that_an_object_lacks_is_told_at_once() -> None:

@@ -104,6 +104,11 @@ def test_candidates_that_ignore_the_page_are_refused(parameter: str) -> None:
     assert f"section candidates: :{parameter} is not used" in told
 
 
+def test_a_locate_that_ignores_the_id_is_refused() -> None:
+    told = problem(SOUND + "\n-- locate --\nselect path as hot_path from avatars;\n")
+    assert "section locate: :id is not used, so every row would be the one" in told
+
+
 def test_archived_that_reads_no_receipt_is_refused() -> None:
     told = problem(SOUND.replace("receipt", "proof"))
     assert "avatars.sql:17: section archived: it does not read receipt" == told

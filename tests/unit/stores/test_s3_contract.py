@@ -9,6 +9,7 @@ import pytest
 from archiver.model import Deleted
 from tests.contract.cold_store_contract import ColdStoreContract
 from tests.contract.hot_store_contract import AWKWARD_PATHS, HotStoreContract
+from tests.contract.url_signer_contract import UrlSignerContract
 from tests.fakes.s3_worlds import (
     ENFORCES_CREATE,
     ENFORCES_NOTHING,
@@ -27,6 +28,17 @@ class TestHot(HotStoreContract):
     absent_answer = Deleted.DELETED
     # A key with a control character is refused: test_s3.py.
     awkward_paths: ClassVar = tuple(path for path in AWKWARD_PATHS if path.isprintable())
+
+    @pytest.fixture
+    def world(self, moto_url: str) -> Iterator[S3HotWorld]:
+        world = hot_world(settings_of(moto_url), self.bucket)
+        yield world
+        world.store.close()
+        world.client.close()
+
+
+class TestSignedUrls(UrlSignerContract):
+    checks_signatures = False
 
     @pytest.fixture
     def world(self, moto_url: str) -> Iterator[S3HotWorld]:

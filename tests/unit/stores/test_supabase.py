@@ -23,6 +23,7 @@ from archiver.errors import (
 from archiver.model import Deleted, HotIdentity, HotLocation, Secret
 from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
 from tests.contract.hot_store_contract import HotStoreContract, identity_of, read
+from tests.contract.url_signer_contract import UrlSignerContract
 from tests.standin.supabase import (
     BAD_TOKEN,
     DENIED,
@@ -77,6 +78,30 @@ class TestSupabaseHotStore(HotStoreContract):
     @pytest.fixture
     def world(self, world: SupabaseWorld) -> SupabaseWorld:
         return world
+
+
+class TestSignedUrls(UrlSignerContract):
+    @pytest.fixture
+    def world(self, world: SupabaseWorld) -> SupabaseWorld:
+        return world
+
+    @pytest.mark.parametrize("path", ["what?.html", "hash#1.html"])
+    def test_a_name_that_the_server_cannot_sign_is_refused(
+        self, world: SupabaseWorld, path: str
+    ) -> None:
+        world.plant(self.at(path), b"<html>")
+        with pytest.raises(UnusableName, match="signs no URL"):
+            world.store.signed_url(self.at(path), 60)
+        assert world.standin.requests["sign"] == 0
+
+    def test_a_missing_object_is_not_signed(self, world: SupabaseWorld) -> None:
+        with pytest.raises(ObjectMissing):
+            world.store.signed_url(self.at("nowhere.html"), 60)
+
+    def test_an_answer_without_a_token_is_no_url(self, world: SupabaseWorld) -> None:
+        world.standin.on("sign", status=200, body={"signedURL": "/object/sign/a/b"})
+        with pytest.raises(StoreUnavailable, match="not a signed URL"):
+            world.store.signed_url(self.at("page.html"), 60)
 
 
 class TestSupabaseHotStoreOnAnOldServer(HotStoreContract):
