@@ -23,8 +23,9 @@ test: .venv/ready ## Every test that needs no further server
 servers: .venv/ready ## The tests against versitygw and pgbouncer, where they are installed
 	@$(BIN)/python -m pytest tests/servers
 
-bench: .venv/ready ## Objects/s beside a plain boto3 pool, where versitygw is installed
+bench: .venv/ready ## Objects/s beside a plain boto3 pool, and by width, where versitygw is installed
 	@$(BIN)/python -m bench.main_job
+	@$(BIN)/python -m bench.width
 
 check: .venv/ready check-lock ## Style, types, imports, lock files
 	@$(BIN)/ruff check .

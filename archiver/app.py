@@ -19,6 +19,7 @@ from archiver.engine.pool import ThreadPool
 from archiver.engine.release import Releaser
 from archiver.engine.run import Run, SweepPlan
 from archiver.engine.sweep import Sweep
+from archiver.engine.width import MAX_WIDTH, AutoWidth, FixedWidth
 from archiver.errors import (
     BucketMissing,
     FatalError,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
     from archiver.config import Cold, Hot, Settings, SourceSettings
     from archiver.engine.stop import Stop
+    from archiver.engine.width import Width
     from archiver.model import Capabilities, Offer, Secret, SourceName
     from archiver.protocols import (
         ArchiveSource,
@@ -115,6 +117,7 @@ class Archiver:
         self._sources = {source.name: source for source in sources}
         self._observe = observer
         self._clock = clock
+        self._widths: dict[SourceName, Width] = {}  # what one sweep found, the next begins with
 
     @property
     def records(self) -> Records:
@@ -158,7 +161,7 @@ class Archiver:
             # Undone in the opposite order: the threads end first, under a lease still kept.
             shelf = _Shelf(self._ledger.fleet)
             closing.callback(shelf.close)
-            pool = ThreadPool(threads_count=settings.concurrency, clock=self._clock)
+            pool = ThreadPool(width=1, clock=self._clock)  # each sweep sets its own
             closing.callback(pool.every(heartbeat.interval_seconds, heartbeat.beat))
             closing.callback(pool.close, timeout_seconds=_CLOSE_SECONDS)
             for source in chosen:
@@ -182,11 +185,18 @@ class Archiver:
                     clock=self._clock,
                     observe=self._observe,
                     plan=_plan(settings, left),
+                    width=self._width_of(source.name),
                 )
                 workshop = _Workshop(own, shelf, heartbeat, self._observe, self._clock)
                 sweep = Sweep(run, workshop, stop)
                 total = total.plus(self._recorded(source.name, sweep))
         return total
+
+    def _width_of(self, source: SourceName) -> Width:
+        if source not in self._widths:
+            fixed = self._settings.concurrency
+            self._widths[source] = AutoWidth() if fixed is None else FixedWidth(fixed)
+        return self._widths[source]
 
     def _recorded(self, source: SourceName, sweep: Sweep) -> Summary:
         """Run a sweep and note it; one that the database cannot be told of ran all the same."""
@@ -333,7 +343,6 @@ def _leave(fleet: Fleet) -> None:
 def _plan(settings: Settings, limit: int | None) -> SweepPlan:
     limits = [it for it in (limit, settings.max_objects) if it is not None]
     return SweepPlan(
-        concurrency=settings.concurrency,
         batch_size=settings.batch_size,
         release=settings.release,
         max_objects=min(limits) if limits else None,
@@ -393,7 +402,7 @@ def open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
                 session_token=hot.session_token,
                 allow_http=is_http_allowed(hot.endpoint, settings),
                 timeout_seconds=timeout_seconds,
-                max_connections=settings.concurrency,
+                max_connections=settings.concurrency or MAX_WIDTH,
                 ca_bundle=settings.ca_bundle,
             )
             s3 = replace(s3, proxy_url=settings.proxy_for(s3.endpoint_url))
@@ -405,7 +414,7 @@ def open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
                     service_role_key=hot.service_role_key,
                     publishable_key=hot.publishable_key,
                     timeout_seconds=timeout_seconds,
-                    max_connections=settings.concurrency,
+                    max_connections=settings.concurrency or MAX_WIDTH,
                     ca_bundle=settings.ca_bundle,
                     proxy_url=settings.proxy_for(hot.url),
                 )
@@ -488,7 +497,7 @@ def _cold_s3_settings(cold: ColdS3, settings: Settings) -> S3Settings:
         sse_kms_key_id=cold.sse_kms_key_id,
         allow_http=is_http_allowed(cold.endpoint, settings),
         timeout_seconds=settings.timeout_seconds,
-        max_connections=settings.concurrency,
+        max_connections=settings.concurrency or MAX_WIDTH,
         ca_bundle=settings.ca_bundle,
     )
     return replace(s3, proxy_url=settings.proxy_for(s3.endpoint_url))

@@ -2,7 +2,8 @@
 
     ArchiverError
     |-- TransientError            wait: the claim waits, then the move is tried again
-    |   |-- StoreUnavailable        timeout, 5xx, throttled, cut: says its code
+    |   |-- StoreUnavailable        timeout, 5xx, cut: says its code
+    |   |   `-- StoreThrottled          nobody's fault: asked less, and never counted
     |   |-- LedgerUnavailable       the database did not answer
     |   `-- Mismatch                bytes or sizes disagree; tried three times, then parked
     |       |-- SizeMismatch
@@ -93,6 +94,10 @@ class StoreUnavailable(TransientError):
     message: str = ""
     retry_after_seconds: float | None = None
     hint: ClassVar[str] = "Nothing is lost: it is tried again."
+
+
+class StoreThrottled(StoreUnavailable):
+    """A store asks for fewer requests."""
 
 
 @dataclass(kw_only=True, eq=False)

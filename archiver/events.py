@@ -38,8 +38,20 @@ class Event:
 class SweepStarted(Event):
     NAME: ClassVar[str] = "sweep started"
     source: SourceName
-    concurrency: int
+    concurrency: int | Literal["auto"]
     release: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WidthChanged(Event):
+    """How many objects are moved at once, where ARCHIVE_CONCURRENCY is `auto`."""
+
+    LEVEL: ClassVar[Level] = "debug"
+    NAME: ClassVar[str] = "width changed"
+    source: SourceName
+    before_count: int
+    after_count: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

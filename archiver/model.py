@@ -329,6 +329,7 @@ class Failure:
     claim: Claim
     reason: str
     is_permanent: bool = False  # park now; else wait and try again
+    is_counted: bool = True  # as an attempt of this object; else it waits, however often
     max_attempts: int | None = None  # park after so many; None: the ledger's own limit
     retry_after_seconds: float | None = None  # the store asked for this pause
 

@@ -333,7 +333,7 @@ class Claims(Protocol):
         """
 
     def fail(self, failures: Sequence[Failure]) -> Sequence[FailAnswer]:
-        """Count an attempt for each, and let it wait (backoff) or park it.
+        """Count an attempt for each that is one, and let it wait (backoff) or park it.
 
         Before a park the row is asked again: one that changed is given back instead.
         """

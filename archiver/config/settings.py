@@ -51,7 +51,7 @@ class Settings:
     release_grace_seconds: float
 
     batch_size: int
-    concurrency: int
+    concurrency: int | None  # None: what is found to be best
     max_objects: int | None
     max_bytes: int | None
     max_duration_seconds: float | None

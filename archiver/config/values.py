@@ -140,6 +140,14 @@ def whole(at_least: int, at_most: int | None = None) -> Kind[int]:
     return Kind(f"a whole number, at least {at_least:,}{upper}", parse)
 
 
+def _auto_or(number: Kind[int]) -> Kind[int | None]:
+    """None is `auto`."""
+    return Kind(
+        f"auto, or {number.accepts}",
+        lambda text: None if text.lower() == "auto" else number.parse(text),
+    )
+
+
 def size(*, at_least_bytes: int) -> Kind[int]:
     def parse(text: str) -> int:
         return _within(parse_size(text), at_least_bytes, float("inf"))
@@ -293,6 +301,7 @@ EVIDENCE: Kind[Evidence | None] = one_of(
         **{str(level): level for level in Evidence if level is not Evidence.UNPROVEN},
     }
 )
+CONCURRENCY = _auto_or(whole(1, 1_000))
 CA_BUNDLE = Kind("a readable file of PEM certificates", _parse_ca_bundle)
 PROXY = Kind("http://host:port, with user:password@ before the host if it asks", _parse_proxy)
 NO_PROXY = Kind("hosts, .domains, addresses and networks with commas between", _parse_no_proxy)

@@ -69,15 +69,20 @@ class Controls:
 class Streak:
     """Calls of one store that failed in a row, since anything last succeeded there."""
 
-    limit: int
     failures: list[Failure] = field(default_factory=list)
     _calls_count: int = 0
+    _limit: int = 0
 
-    def add(self, failures: Sequence[Failure]) -> bool:
-        """One call failed, for all of these; True when the row is long enough to doubt."""
+    def add(self, failures: Sequence[Failure], *, limit: int) -> bool:
+        """One call failed, for all of these; True when the row is long enough to doubt.
+
+        `limit` is how long that is; a row keeps the one it began with.
+        """
+        if self._calls_count == 0:
+            self._limit = limit
         self.failures.extend(failures)
         self._calls_count += 1
-        return self._calls_count == self.limit
+        return self._calls_count == self._limit
 
     def end(self) -> list[Failure]:
         """Something succeeded, or the store was found to answer: they count, each its own."""

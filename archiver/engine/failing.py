@@ -12,6 +12,7 @@ from archiver.errors import (
     ObjectMissing,
     PermanentError,
     StoreDenied,
+    StoreThrottled,
     StoreUnavailable,
     TransientError,
 )
@@ -46,10 +47,7 @@ class Failing:
         self._run = run
         self._prober = prober
         self._controls = Controls()
-        self._streaks = {
-            "hot": Streak(run.plan.breaker_failures),
-            "cold": Streak(run.plan.breaker_failures),
-        }
+        self._streaks = {"hot": Streak(), "cold": Streak()}
         self.breaker = Breaker(
             wait_seconds=run.plan.retry_base_seconds,
             patience_seconds=run.plan.retry_wait_seconds,
@@ -203,7 +201,13 @@ class Failing:
         if self.breaker.is_open and not is_trial:
             self._given_back.extend(claims)  # stragglers, sent before it opened
             return
-        is_doubted = self._streaks[error.store].add([_failure(it, error) for it in claims])
+        is_too_much = isinstance(error, StoreThrottled) and self._run.throttled()
+        failures = [_failure(it, error) for it in claims]
+        streak = self._streaks[error.store]
+        is_doubted = streak.add(failures, limit=self._run.breaker_failures)
+        if is_too_much:
+            self._open_breaker(error.store, error)
+            return
         if not (is_doubted or self.breaker.is_open):
             return
         if error.store == "hot":
@@ -251,7 +255,7 @@ class Failing:
                 run.tally.waiting_ids.discard(claim.candidate.id)
                 run.observe(ObjectParked(claim, failure.reason))
             case FailAnswer.WAITING:
-                run.tally.failed += 1
+                run.tally.failed += failure.is_counted
                 run.tally.waiting_ids.add(claim.candidate.id)
                 run.observe(MoveFailed(claim, answer, failure.reason))
             case FailAnswer.SUPERSEDED:
@@ -279,6 +283,7 @@ def _failure(claim: Claim, error: ArchiverError) -> Failure:
         claim=claim,
         reason=str(error),
         is_permanent=isinstance(error, PermanentError),
+        is_counted=not isinstance(error, StoreThrottled),
         max_attempts=error.max_attempts if isinstance(error, TransientError) else None,
         retry_after_seconds=(
             error.retry_after_seconds if isinstance(error, StoreUnavailable) else None

@@ -5,7 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from archiver.errors import ArchiverError, FatalError, PermanentError, StoreUnavailable
+from archiver.errors import (
+    ArchiverError,
+    FatalError,
+    PermanentError,
+    StoreThrottled,
+    StoreUnavailable,
+)
 from archiver.events import CanaryLeftOut, ObjectReleased, ReleaseFailed
 from archiver.model import Outcome, ReleaseFailure
 
@@ -98,6 +104,8 @@ class LettingGo:
 
         def failed(error: ArchiverError) -> None:
             self._sings = False
+            if isinstance(error, StoreThrottled):
+                self._run.throttled()
             if isinstance(error, FatalError):
                 self._give_back(due)
                 self._run.fail_fatally(error)
@@ -145,6 +153,8 @@ class LettingGo:
     def _failed(self, piece: Sequence[Release], error: ArchiverError) -> None:
         """A whole slice could not be ended: nothing was recorded of it."""
         self._slices_count -= 1
+        if isinstance(error, StoreThrottled):
+            self._run.throttled()
         if isinstance(error, FatalError):
             self._give_back(piece)
             self._run.fail_fatally(error)

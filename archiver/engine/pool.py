@@ -26,6 +26,13 @@ T = TypeVar("T")
 class Pool(Protocol):
     """Runs work beside its owner. One owner; only `every` outlives a sweep."""
 
+    @property
+    def width(self) -> int:
+        """How many pieces of work run at once, at most. Narrowed, what runs goes on."""
+
+    @width.setter
+    def width(self, width: int) -> None: ...
+
     def submit(
         self,
         work: Callable[[], T],
@@ -64,25 +71,39 @@ class _Work:
 
 
 class ThreadPool:
-    """Threads that live as long as the pool, so that connections stay warm.
+    """Threads are born as the width grows, and live as long as the pool: they cost little idle.
 
     `close` waits for work under way up to a bound; a thread hung in a system call is left
     behind as a daemon, and says nothing more.
     """
 
-    def __init__(self, *, threads_count: int, clock: Clock) -> None:
+    def __init__(self, *, width: int, clock: Clock) -> None:
         self._clock = clock
-        self._changed = threading.Condition()  # guards the queue and `_is_closed`
+        self._changed = threading.Condition()  # guards these four
         self._queued: deque[_Work] = deque()
+        self._width = 0
+        self._running_count = 0
         self._is_closed = False
         self._done: queue.SimpleQueue[_Work] = queue.SimpleQueue()
         self._under_way_count = 0  # touched by the owner's thread alone
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"archiver-pool-{number}", daemon=True)
-            for number in range(1, threads_count + 1)
-        ]
-        for thread in self._threads:
+        self._threads: list[threading.Thread] = []
+        self.width = width
+
+    @property
+    def width(self) -> int:
+        return self._width
+
+    @width.setter
+    def width(self, width: int) -> None:
+        for number in range(len(self._threads) + 1, width + 1):
+            thread = threading.Thread(
+                target=self._serve, name=f"archiver-pool-{number}", daemon=True
+            )
+            self._threads.append(thread)
             thread.start()
+        with self._changed:
+            self._width = width
+            self._changed.notify_all()
 
     def submit(
         self,
@@ -145,12 +166,21 @@ class ThreadPool:
                 work.result = work.run()
             except BaseException as exc:  # noqa: BLE001  # handed to the owner, whatever it is
                 work.error = exc
+            with self._changed:
+                self._running_count -= 1  # whoever ends looks for the next: nobody need wake
             self._done.put(work)
 
     def _next(self) -> _Work | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._queued or self._is_closed)
-            return self._queued.popleft() if self._queued else None
+            self._changed.wait_for(lambda: self._may_begin or self._is_closed)
+            if not self._queued:
+                return None
+            self._running_count += 1
+            return self._queued.popleft()
+
+    @property
+    def _may_begin(self) -> bool:
+        return bool(self._queued) and self._running_count < self._width
 
 
 def hand_over(

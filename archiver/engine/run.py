@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from archiver.errors import LedgerUnavailable
-from archiver.events import LedgerRetried
+from archiver.events import LedgerRetried, WidthChanged
 from archiver.model import Pause, Summary
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from archiver.engine.lease import Heartbeat
     from archiver.engine.pool import Pool
+    from archiver.engine.width import Change, Width
     from archiver.errors import FatalError
     from archiver.model import ReceiptId, SourceName, State, Stopped
     from archiver.protocols import Claims, Clock, Observer, Releases
@@ -28,7 +29,6 @@ _LEDGER_WAIT_MAX_SECONDS = 5.0
 class SweepPlan:
     """The numbers of a sweep. Defaults of the engine's own; the rest are settings."""
 
-    concurrency: int
     batch_size: int  # rows a claim
     release: bool = True
     max_objects: int | None = None
@@ -44,11 +44,6 @@ class SweepPlan:
     group_age_seconds: float = 1.0  # before a group goes out though it is not full
     release_group: int = 1000  # releases a claim
     release_slice: int = 100  # of those, identified and deleted by one thread
-
-    @property
-    def breaker_failures(self) -> int:
-        """Failures in a row before a store is doubted: every thread has failed twice."""
-        return max(8, 2 * self.concurrency)
 
 
 @dataclass(slots=True)
@@ -101,6 +96,7 @@ class Run:
     clock: Clock
     observe: Observer
     plan: SweepPlan
+    width: Width
     tally: Tally = field(default_factory=Tally)
     fatal: FatalError | None = None
     stopped: Stopped | None = None
@@ -116,6 +112,11 @@ class Run:
         return self.plan.release and self.pause is Pause.NOTHING
 
     @property
+    def breaker_failures(self) -> int:
+        """Failures in a row before a store is doubted: every thread has failed twice."""
+        return max(8, 2 * self.width.current)
+
+    @property
     def is_ending(self) -> bool:
         """Nothing new is begun; what is in flight is brought home."""
         return self.fatal is not None or self.stopped is not None
@@ -125,6 +126,18 @@ class Run:
         if self.fatal is not None:
             return "fatal"
         return "done" if self.stopped is None else "stopped"
+
+    def throttled(self) -> bool:
+        """A store asked for fewer requests; True: one at a time is too much for it."""
+        was_narrowest = self.width.is_narrowest
+        self.widen(self.width.throttled(self.clock.monotonic()))
+        return was_narrowest
+
+    def widen(self, change: Change | None) -> None:
+        """Let as many pieces of work run at once as the width says, and tell of a change."""
+        self.pool.width = self.width.current
+        if change is not None:
+            self.observe(WidthChanged(self.source, change.before, change.after, change.why))
 
     def fail_fatally(self, error: FatalError) -> None:
         """Stop the sweep; the first reason stays."""

@@ -44,7 +44,10 @@ if TYPE_CHECKING:
     from archiver.model import Claim, Outlook, Sent, Summary
 
 _TURN_SECONDS = 0.25  # at most between two looks at the wish to stop
-_QUEUED_PER_THREAD = 3  # moves submitted a thread, so that none idles while the ledger is asked
+# Moves submitted beyond the width, so that no thread idles while the ledger is asked: three a
+# thread, and what a fast store moves in the third of a second that a claim or a record takes.
+_QUEUED_PER_THREAD = 3
+_QUEUED_AT_LEAST = 200
 
 
 class Workshop(Protocol):
@@ -73,6 +76,7 @@ class Sweep:
         self._alone: Claim | None = None  # its workers kept dying: nothing else moves beside
         self._claimed_count = 0
         self._has_found = False  # anything to claim or to park
+        self._ended_at: dict[int, float] = {}  # written by the thread that moved it
         self._moving_bytes = 0
         self._sent_bytes = 0
         self._is_drained = False
@@ -85,7 +89,9 @@ class Sweep:
     def __call__(self, *, everything: bool) -> Summary:
         """Drain what is due. Every failure that stops the sweep is in the summary."""
         run, began_at = self._run, self._run.clock.monotonic()
-        run.observe(SweepStarted(run.source, run.plan.concurrency, run.plan.release))
+        run.observe(SweepStarted(run.source, run.width.setting, run.plan.release))
+        run.width.begin()
+        run.widen(None)
         failure: ArchiverError | None = None
         try:
             self._housekeep(everything=everything)
@@ -110,6 +116,7 @@ class Sweep:
     def _step(self) -> None:
         self._fill()
         self._dispatch()
+        self._adjust()
         is_idle = not self._moving and not self._ready
         self._recording.step(self._stores, is_idle=is_idle)
         self._failing.flush(is_last=self._nothing_moves)
@@ -135,7 +142,7 @@ class Sweep:
             or self._is_limited
             or self._alone is not None
             or self._failing.breaker.is_open
-            or len(self._ready) >= plan.concurrency
+            or len(self._ready) >= self._run.width.current
             or self._failing.suspects_count >= plan.batch_size
         ):
             return
@@ -174,8 +181,7 @@ class Sweep:
         if (self._ready or self._alone) and not self._has_opened():
             self._give_back_ready(keep=0)
             return
-        width = self._run.plan.concurrency * (1 + _QUEUED_PER_THREAD)
-        while self._ready and len(self._moving) < width:
+        while self._ready and len(self._moving) < self._most_moving_count:
             if self._has_moved_enough_bytes:
                 self._is_limited = True
                 self._give_back_ready(keep=0)
@@ -183,6 +189,13 @@ class Sweep:
             self._start(self._ready.popleft())
         if self._alone is not None and not self._moving and not self._ready:
             self._start(self._alone)
+
+    def _adjust(self) -> None:
+        """Let the width follow what comes home, where it is not fixed."""
+        run, now = self._run, self._run.clock.monotonic()
+        is_full = len(self._moving) >= run.width.current and not self._failing.breaker.is_open
+        if (change := run.width.look(now, is_full=is_full)) is not None:
+            run.widen(change)
 
     def _try_one(self) -> None:
         if not self._ready and self._alone is None:
@@ -222,7 +235,12 @@ class Sweep:
 
         def move() -> Sent | None:
             is_held = breaker.is_open and not breaker.is_trial(claim)  # queued before that
-            return None if is_held or self._run.is_ending else mover.move(claim)
+            if is_held or self._run.is_ending:
+                return None
+            try:
+                return mover.move(claim)
+            finally:
+                self._ended_at[claim.token.number] = self._run.clock.monotonic()
 
         def moved(sent: Sent | None) -> None:
             if sent is None:
@@ -249,6 +267,8 @@ class Sweep:
     def _home(self, claim: Claim) -> None:
         del self._moving[claim.token.number]
         self._moving_bytes -= claim.candidate.size_bytes or 0
+        if (ended_at := self._ended_at.pop(claim.token.number, None)) is not None:
+            self._run.width.ended(ended_at)
         if claim is self._alone:
             self._alone = None
 
@@ -311,6 +331,15 @@ class Sweep:
         return not (
             self._moving or self._ready or self._alone or self._run.pool.under_way_count
         )
+
+    @property
+    def _most_moving_count(self) -> int:
+        """How many moves may be begun or queued."""
+        width = self._run.width.current
+        queued_count = width * _QUEUED_PER_THREAD
+        if self._run.plan.max_bytes is None:  # an object without a size counts once it is sent
+            queued_count = max(queued_count, _QUEUED_AT_LEAST)
+        return width + queued_count
 
     @property
     def _has_moved_enough_bytes(self) -> bool:

@@ -243,15 +243,15 @@ where source = %(source)s
   and id = any(%(ids)s)
 
 -- fail_claims --
--- Count an attempt, and wait or park; the claims are held by this transaction.
+-- Count an attempt where it is one, and wait or park; the claims are held by this transaction.
 update archiver.claim c
-set attempts_count = c.attempts_count + 1,
+set attempts_count = c.attempts_count + f.is_counted::int,
     state = case when f.wait_seconds is null then 'parked' else 'waiting' end,
     next_attempt_at = clock_timestamp() + make_interval(secs => f.wait_seconds),
     parked_at = case when f.wait_seconds is null then clock_timestamp() end,
     reason = f.reason
 from jsonb_to_recordset(%(failures)s) as f (
-    id text, number bigint, reason text, wait_seconds double precision
+    id text, number bigint, reason text, wait_seconds double precision, is_counted boolean
 )
 where c.source = %(source)s and c.id = f.id and c.number = f.number
 

@@ -158,7 +158,7 @@ class Endings:
     def _park_refused(self, receipt: Receipt, reason: str) -> None:
         with self._database.transaction("record") as tx:
             if self._lock_mine(tx, {receipt.token: receipt.id}):
-                self._fail(tx, [(receipt.id, receipt.token.number, reason, None)])
+                self._fail(tx, [(receipt.id, receipt.token.number, reason, None, True)])
 
     # --- fail --------------------------------------------------------------------------------
 
@@ -182,7 +182,8 @@ class Endings:
 
     def _verdict(self, failure: Failure, attempts_count: int) -> _Verdict:
         limit = failure.max_attempts or self._settings.max_attempts
-        if failure.is_permanent or attempts_count >= limit:
+        is_last = failure.is_counted and attempts_count >= limit
+        if failure.is_permanent or is_last:
             return _Verdict(failure, wait_seconds=None)
         wait = self._backoff.seconds(attempts_count, failure.retry_after_seconds)
         return _Verdict(failure, wait)
@@ -205,6 +206,7 @@ class Endings:
                         it.failure.claim.token.number,
                         it.failure.reason,
                         it.wait_seconds,
+                        it.failure.is_counted,
                     )
                     for it in kept
                 ],
@@ -258,11 +260,17 @@ class Endings:
         tx.execute(_SQL["delete_claims"], {**parameters, "ids": list(tokens.values())})
 
     def _fail(
-        self, tx: Connection, failed: Iterable[tuple[CandidateId, int, str, float | None]]
+        self, tx: Connection, failed: Iterable[tuple[CandidateId, int, str, float | None, bool]]
     ) -> None:
         failures = [
-            {"id": id_, "number": number, "reason": rows.storable(reason), "wait_seconds": wait}
-            for id_, number, reason, wait in failed
+            {
+                "id": id_,
+                "number": number,
+                "reason": rows.storable(reason),
+                "wait_seconds": wait,
+                "is_counted": is_counted,
+            }
+            for id_, number, reason, wait, is_counted in failed
         ]
         parameters = {"source": self._source.name, "failures": Jsonb(failures)}
         tx.execute(_SQL["fail_claims"], parameters)

@@ -17,6 +17,7 @@ from archiver.events import (
     ObjectReleased,
     ObjectSuperseded,
     SweepStarted,
+    WidthChanged,
 )
 from archiver.model import Outcome
 from archiver.ops.human import bytes_text, count_text, seconds_text
@@ -97,6 +98,7 @@ class Tally:
         self._done_bytes = 0
         self._released_count = 0
         self._parked_count = 0
+        self._width: int | None = None  # None: fixed, or not yet another than at first
         self._samples: list[tuple[float, int, int]] = [(now, 0, 0)]
 
     def count(self, event: Event, now: float) -> None:
@@ -104,6 +106,8 @@ class Tally:
             case SweepStarted():
                 self.description = str(event.source)
                 self._finished_count, self._claimed_count = self.done_count, 0
+            case WidthChanged():
+                self._width = event.after_count
             case BacklogCounted():  # of every source, before the first sweep
                 self.total_count = (self.total_count or 0) + event.candidates_count
             case CandidatesClaimed():
@@ -137,6 +141,8 @@ class Tally:
         if self.total_count is not None and objects_rate > 0:
             left_seconds = (self.total_count - self.done_count) / objects_rate
             parts.append(f"{seconds_text(left_seconds)} left")
+        if self._width is not None:
+            parts.append(f"{self._width} at once")
         parts.append(f"{count_text(self._released_count)} released")
         if self._parked_count:
             parts.append(f"{count_text(self._parked_count)} parked")

@@ -23,6 +23,7 @@ from archiver.errors import (
     ObjectFrozen,
     ObjectMissing,
     StoreDenied,
+    StoreThrottled,
     StoreUnavailable,
     UnusableName,
 )
@@ -167,7 +168,8 @@ def error_for(asked: Asked, told: Told) -> ArchiverError:
             return MetadataTooLarge(where=asked.where, problem=told.message or code)
         if told.status == 412 and asked.writes:  # noqa: PLR2004  # a race is 409: try again
             return KeyTaken(where=asked.where)
-    return StoreUnavailable(
+    unavailable = StoreThrottled if told.is_throttled else StoreUnavailable
+    return unavailable(
         store=asked.store,
         operation=asked.operation,
         code=told.word,

@@ -18,6 +18,7 @@ from archiver.errors import (
     ObjectDenied,
     ObjectMissing,
     StoreDenied,
+    StoreThrottled,
     StoreUnavailable,
     UnusableName,
 )
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 _BODY_LIMIT_BYTES = 64 << 10
 _MESSAGE_LIMIT = 300
+
+_THROTTLED_CODES = {"DatabaseTimeout", "SlowDown", "TooManyRequests"}  # no connection left
+_THROTTLED_STATUSES = {429, 503, 544}  # where there is no code
 
 _MISSING_OBJECT_CODES = {"NoSuchKey"}
 _MISSING_BUCKET_CODES = {"NoSuchBucket"}
@@ -68,9 +72,15 @@ class Asked:
         return self.bucket if self.path is None else f"{self.bucket}/{self.path}"
 
     def unavailable(
-        self, code: str, message: str = "", retry_after_seconds: float | None = None
+        self,
+        code: str,
+        message: str = "",
+        retry_after_seconds: float | None = None,
+        *,
+        is_throttled: bool = False,
     ) -> StoreUnavailable:
-        return StoreUnavailable(
+        unavailable = StoreThrottled if is_throttled else StoreUnavailable
+        return unavailable(
             store="hot",
             operation=self.operation,
             code=code,
@@ -94,6 +104,11 @@ class _Told:
         return (self.error.lower(), self.message.lower())
 
     @property
+    def is_throttled(self) -> bool:
+        by_status = self.status in _THROTTLED_STATUSES
+        return self.code in _THROTTLED_CODES if self.code else by_status
+
+    @property
     def name(self) -> str:
         """The server's own word for it, for people."""
         return self.code or f"http {self.status}"
@@ -105,10 +120,15 @@ def refusal(response: urllib3.BaseHTTPResponse, asked: Asked) -> ArchiverError:
     told = _parse(body, response.status)
     pause = _retry_after_seconds(response.headers.get("Retry-After"))
     if told is None:
-        return asked.unavailable(f"http {response.status}", "no typed answer", pause)
+        is_throttled = response.status in _THROTTLED_STATUSES
+        return asked.unavailable(
+            f"http {response.status}", "no typed answer", pause, is_throttled=is_throttled
+        )
     if response.status == 401:  # noqa: PLR2004  # the gateway's own: the key is not known
         return _store_denied(told, asked)
-    return _verdict(told, asked) or asked.unavailable(told.name, told.message, pause)
+    return _verdict(told, asked) or asked.unavailable(
+        told.name, told.message, pause, is_throttled=told.is_throttled
+    )
 
 
 def _verdict(told: _Told, asked: Asked) -> ArchiverError | None:

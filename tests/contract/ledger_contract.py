@@ -571,6 +571,21 @@ class LedgerContract:
 
         assert ids(claims.claim(9)) == ["a"]
 
+    def test_a_failure_that_is_not_counted_waits_however_often(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        for _ in range(MAX_ATTEMPTS + 1):
+            [claim] = claims.claim(9).claims
+            assert claim.attempts_count == 0
+            failure = Failure(claim, "slow down", is_counted=False)
+            assert claims.fail([failure]) == [FailAnswer.WAITING]
+            assert claims.claim(9).is_drained
+            world.pass_time(RETRY_BASE_SECONDS + 1)
+            ledger.fleet.beat()
+
+        assert ids(claims.claim(9)) == ["a"]
+
     def test_a_retry_has_a_token_of_its_own(self, world: LedgerWorld, claims: Claims) -> None:
         world.rows.plant(page("a"))
         [first] = claims.claim(9).claims

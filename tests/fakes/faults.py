@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from archiver.errors import ObjectDenied, StoreUnavailable
+from archiver.errors import ObjectDenied, StoreThrottled, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -42,6 +42,10 @@ def zeroed(body: bytes) -> bytes:
 
 def unavailable(store: str, operation: str, code: str = "scripted") -> StoreUnavailable:
     return StoreUnavailable(store=store, operation=operation, code=code)
+
+
+def throttled(store: str, operation: str) -> StoreThrottled:
+    return StoreThrottled(store=store, operation=operation, code="SlowDown")
 
 
 def denied(operation: str, store: str = "cold", where: str = "") -> ObjectDenied:

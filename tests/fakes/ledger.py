@@ -507,15 +507,16 @@ class FakeClaims:
             is_parked = found.state is ClaimState.PARKED
             return FailAnswer.PARKED if is_parked else FailAnswer.WAITING
         limit = failure.max_attempts or self._ledger.settings.max_attempts
-        is_last = failure.is_permanent or row.attempts_count + 1 >= limit
+        attempts_count = row.attempts_count + 1
+        is_last = failure.is_permanent or (failure.is_counted and attempts_count >= limit)
         if is_last and self._has_changed(claim):
             del self._tables.claims[self._source.name, claim.candidate.id]
             return FailAnswer.SUPERSEDED
-        row.attempts_count += 1
+        row.attempts_count += failure.is_counted
         if is_last:
             self._park(row, failure.reason)
             return FailAnswer.PARKED
-        wait = self._ledger.backoff.seconds(row.attempts_count, failure.retry_after_seconds)
+        wait = self._ledger.backoff.seconds(attempts_count, failure.retry_after_seconds)
         row.state, row.reason = ClaimState.WAITING, failure.reason
         row.next_attempt_at = self._ledger.clock.monotonic() + wait
         return FailAnswer.WAITING

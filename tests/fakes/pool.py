@@ -25,6 +25,7 @@ class SteppingPool:
         self._clock = clock
         self._choose = choose
         self._queued: list[tuple[Callable[[], Any], Callable[[Any], None], Any]] = []
+        self.width = 0  # obeyed whatever it is: one piece runs at a time
         self._beats: list[tuple[float, Callable[[], None]]] = []
 
     def submit(

@@ -69,7 +69,7 @@ def test_the_reference_workers_environment_is_right_as_it_is() -> None:
 def test_defaults_stand_where_nothing_is_set() -> None:
     read = settings()
 
-    assert (read.retention_jobs, read.batch_size, read.concurrency) == (3, 500, 16)
+    assert (read.retention_jobs, read.batch_size, read.concurrency) == (3, 500, None)
     assert (read.lease_seconds, read.release_grace_seconds, read.timeout_seconds) == (
         60,
         900,
@@ -187,7 +187,9 @@ def test_one_of_provider_and_bucket_is_an_error(absent: str) -> None:
         ("ARCHIVE_TIMEOUT", "0", "at least 1ms"),
         ("ARCHIVE_LEASE", "999ms", "at least 1s"),
         ("ARCHIVE_BATCH_SIZE", "0", "at least 1"),
-        ("ARCHIVE_CONCURRENCY", "auto", "a whole number"),
+        ("ARCHIVE_CONCURRENCY", "automatic", "auto, or a whole number"),
+        ("ARCHIVE_CONCURRENCY", "0", "at least 1"),
+        ("ARCHIVE_CONCURRENCY", "1001", "at most 1,000"),
         ("ARCHIVE_MAX_BYTES", "1000", "a size such as"),
         ("ARCHIVE_MAX_FAILURE_RATIO", "1.1", "between 0 and 1"),
         ("ARCHIVE_MAX_FAILURE_RATIO", "nan", "between 0 and 1"),

@@ -112,7 +112,7 @@ def test_with_real_threads_it_is_the_same_sweep(is_stopped: bool) -> None:  # no
     world = World()
     world.plant(*ids(150))
     worker = world.worker()
-    pool = ThreadPool(threads_count=4, clock=world.clock)
+    pool = ThreadPool(width=4, clock=world.clock)
     worker.pool = pool
     if is_stopped:
         worker.script.on("hot.open", before=lambda: worker.stop.request("signal"), skip=70)

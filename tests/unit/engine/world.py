@@ -19,6 +19,7 @@ from archiver.engine.release import Releaser
 from archiver.engine.run import Run, SweepPlan
 from archiver.engine.stop import Stop
 from archiver.engine.sweep import Sweep
+from archiver.engine.width import FixedWidth
 from archiver.ledger.settings import LedgerSettings
 from archiver.model import ClaimState, ColdKey, Digest, Evidence, HotLocation, Secret
 from tests.fakes.clock import ManualClock
@@ -286,7 +287,8 @@ class Worker:
             heartbeat=self.heartbeat,
             clock=self._world.clock,
             observe=self.events.append,
-            plan=SweepPlan(**{"concurrency": 4, "batch_size": 10, **plan}),
+            width=plan.pop("width", None) or FixedWidth(plan.pop("concurrency", 4)),
+            plan=SweepPlan(**{"batch_size": 10, **plan}),
         )
 
     def told(self, kind: type[E]) -> list[E]:

@@ -16,6 +16,7 @@ from archiver.events import (
     ObjectParked,
     ObjectReleased,
     SweepStarted,
+    WidthChanged,
 )
 from archiver.model import Outcome, SourceName
 from archiver.ops.progress import ProgressObserver, Tally
@@ -61,6 +62,15 @@ def test_a_second_source_is_counted_on_top() -> None:
     first = (SweepStarted(SOURCE, 1, release=True), ARCHIVED)
     tally, _ = _tally(*counted, *first, SweepStarted(other, 1, release=True))
     assert (tally.description, tally.done_count, tally.total_count) == ("avatars", 1, 5)
+
+
+def test_how_many_are_moved_at_once_is_told_once_it_has_changed() -> None:
+    tally, now = _tally(SweepStarted(SOURCE, "auto", release=True))
+    assert "at once" not in tally.told(now)
+
+    tally.count(WidthChanged(SOURCE, 16, 32, "grows"), now)
+
+    assert "32 at once  0 released" in tally.told(now)
 
 
 def test_released_and_parked_are_told() -> None:
