@@ -63,6 +63,8 @@ if TYPE_CHECKING:
         Observer,
         Records,
     )
+    from archiver.stores.cold_boto3 import Boto3ColdStore
+    from archiver.stores.providers import S3Client
 
 _DEFAULT_REGION = "us-east-1"  # what S3-compatible stores without regions sign with
 _CLOSE_SECONDS = 1.0  # for threads that hang in a system call when all else has ended
@@ -428,13 +430,22 @@ def open_cold(settings: Settings, capabilities: Capabilities) -> ColdStore:
         case ColdFile() as cold:
             return FileColdStore(cold.root, cold.bucket, settings.path_prefix)
         case ColdS3() as cold:
-            return S3ColdStore(
+            return _cold_class(cold.client)(
                 _cold_s3_settings(cold, settings),
                 PROVIDERS[cold.provider],
                 cold.bucket,
                 settings.path_prefix,
                 capabilities,
             )
+
+
+def _cold_class(client: S3Client) -> type[S3ColdStore | Boto3ColdStore]:
+    if client == "obstore":
+        return S3ColdStore
+    # boto3, whose import takes longer than a sweep with nothing to do
+    from archiver.stores.cold_boto3 import Boto3ColdStore  # noqa: PLC0415
+
+    return Boto3ColdStore
 
 
 def _capabilities(settings: Settings, fleet: Fleet) -> tuple[Capabilities, bool]:
@@ -452,7 +463,8 @@ def _capabilities(settings: Settings, fleet: Fleet) -> tuple[Capabilities, bool]
 
             s3, provider = _cold_s3_settings(cold, settings), PROVIDERS[cold.provider]
             # With the prefix: what the probe left lies under it, and is asked for later.
-            name = f"{probe_name(s3, provider, cold.bucket)} {settings.path_prefix}".rstrip()
+            name = probe_name(s3, provider, cold.bucket, cold.client)
+            name = f"{name} {settings.path_prefix}".rstrip()
             remembered = fleet.recall(name)
             if remembered is not None:
                 return remembered, True

@@ -1,5 +1,7 @@
 """`archiver --once` beside the obvious boto3 pool: the same backlog, servers and minute.
 
+Of archiver twice: as it is, and with `ARCHIVE_S3_CLIENT=boto3`.
+
     python -m bench.main_job [--rounds 3] [--jobs 260]
 
 Two versitygw servers, hot and cold, and Postgres share the machine with the client, so
@@ -71,7 +73,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=260, help="of 10 pages; 60 jobs stay hot")
     asked = parser.parse_args()
-    clients = (Client("boto3 pool", naive_once), Client("archiver --once", archiver_once))
+    clients = (
+        Client("boto3 pool", naive_once),
+        Client("archiver --once", archiver_once),
+        Client("  over boto3", archiver_over_boto3),
+    )
     figures: dict[str, list[Figures]] = {client.name: [] for client in clients}
     real_pages = pages(CACHE)
     for round_ in range(asked.rounds):
@@ -107,6 +113,11 @@ def archiver_once(world: World) -> tuple[Ran, Spent]:
     return archiver_measured(settings_of(world), "--once", "--json")
 
 
+def archiver_over_boto3(world: World) -> tuple[Ran, Spent]:
+    chosen = {"ARCHIVE_S3_CLIENT": "boto3"}
+    return archiver_measured(settings_of(world) | chosen, "--once", "--json")
+
+
 def naive_once(world: World) -> tuple[Ran, Spent]:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as settings:
         json.dump(settings_of(world), settings)
@@ -119,13 +130,14 @@ def settings_of(world: World) -> dict[str, str]:
 
 
 def print_table(figures: dict[str, list[Figures]]) -> None:
-    (slow, slow_runs), (fast, fast_runs) = figures.items()
+    (slow, slow_runs), *others = figures.items()
     print(f"\nmedians of {len(slow_runs)} rounds, {slow_runs[0].objects_count} objects each")
     for name, runs in figures.items():
         print(f"  {name:<16} {line_of(runs)}")
-    speed = _ratio(fast_runs, slow_runs, "objects_per_second")
-    thrift = _ratio(slow_runs, fast_runs, "cpu_ms_per_object")
-    print(f"  {fast}: {speed:.1f}x the objects/s of the {slow}, 1/{thrift:.1f} of its CPU")
+    for name, runs in others:
+        speed = _ratio(runs, slow_runs, "objects_per_second")
+        thrift = _ratio(slow_runs, runs, "cpu_ms_per_object")
+        print(f"  {name}: {speed:.1f}x the objects/s of the {slow}, 1/{thrift:.1f} of its CPU")
 
 
 def line_of(runs: Sequence[Figures]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from archiver.config.reader import Reader
     from archiver.config.table import Setting
     from archiver.model import Secret, SourceName
+    from archiver.stores.providers import S3Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class ColdS3:
     storage_class: str | None = None
     sse: Literal["AES256", "aws:kms"] | None = None
     sse_kms_key_id: str | None = None
+    client: S3Client = "obstore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,12 @@ def read_cold(reader: Reader, *, allow_http: bool) -> Cold | None:
     session_token = reader.find(table.SESSION_TOKEN)
     storage_class = reader.find(table.STORAGE_CLASS)
     sse, sse_kms_key_id = reader.find(table.SSE), reader.find(table.SSE_KMS_KEY_ID)
+    client = reader.value(table.S3_CLIENT)
     _require_both(reader, table.PROVIDER, table.BUCKET)
     if provider is None:
         return None
     if provider == "file":
-        _refuse_of_s3(reader, (table.SESSION_TOKEN, *_CLASS_AND_SSE))
+        _refuse_of_s3(reader, (table.SESSION_TOKEN, table.S3_CLIENT, *_CLASS_AND_SSE))
         return _cold_file(reader, bucket, endpoint)
     _check_keys(
         reader, _COLD_KEYS, f"provider {provider}", has_chain=PROVIDERS[provider].has_chain
@@ -114,6 +117,7 @@ def read_cold(reader: Reader, *, allow_http: bool) -> Cold | None:
         storage_class,
         sse,
         sse_kms_key_id,
+        client,
     )
 
 

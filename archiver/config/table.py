@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from archiver.config import values
 from archiver.events import Level
-from archiver.stores.providers import PROVIDERS
+from archiver.stores.providers import PROVIDERS, S3Client
 
 if TYPE_CHECKING:
     from archiver.config.values import Kind
@@ -84,6 +84,13 @@ PATH_PREFIX = Setting(
     default="",
 )
 
+S3_CLIENT: Setting[S3Client] = Setting(
+    "ARCHIVE_S3_CLIENT",
+    values.one_of({client: client for client in get_args(S3Client)}),
+    "What moves objects to a cold store on S3. `boto3` does what `obstore` does, more slowly.",
+    "boto3",
+    default="obstore",
+)
 STORAGE_CLASS = Setting(
     "ARCHIVE_STORAGE_CLASS",
     values.STORAGE_CLASS,

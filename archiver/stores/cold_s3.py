@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import obstore
 
 from archiver.errors import ObjectMissing
-from archiver.model import ColdKey, ColdLocation, ColdObject, ColdStat, Digest
+from archiver.model import ColdKey, ColdObject, ColdStat, Digest
+from archiver.stores.cold_bucket import READ_BYTES, ColdBucket, require_whole, stat_of_put
 from archiver.stores.s3 import S3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from obstore import Attributes, GetResult, ObjectMeta
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from archiver.stores.providers import Provider
     from archiver.stores.s3 import S3Settings
     from archiver.stores.s3_answers import Asked
+    from archiver.stores.s3_questions import Questions
 
-_READ_BYTES = 1 << 20
 _HEADERS = {
     "cache-control",
     "content-disposition",
@@ -32,16 +33,8 @@ _HEADERS = {
 }
 
 
-class S3ColdStore:
-    """Keys are whole: the path prefix is part of them. Safe to share between threads.
-
-    Args:
-        settings: Where the account is.
-        provider: What is known of the product.
-        bucket: Where everything goes.
-        path_prefix: Empty, or ending in a slash.
-        capabilities: What the probe of this bucket found (`probe.py`).
-    """
+class S3ColdStore(ColdBucket):
+    """By obstore. Safe to share between threads."""
 
     def __init__(
         self,
@@ -51,22 +44,8 @@ class S3ColdStore:
         path_prefix: str,
         capabilities: Capabilities,
     ) -> None:
+        super().__init__(settings, provider, bucket, path_prefix, capabilities)
         self._s3 = S3(settings, "cold", sends_checksum=capabilities.returns_digest)
-        self._provider = provider
-        self._bucket = bucket
-        self._path_prefix = path_prefix
-        self._capabilities = capabilities
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._capabilities
-
-    @property
-    def path_prefix(self) -> str:
-        return self._path_prefix
-
-    def location(self, key: ColdKey) -> ColdLocation:
-        return ColdLocation(self._provider.name, self._bucket, key)
 
     def create(
         self,
@@ -78,18 +57,20 @@ class S3ColdStore:
         content_encoding: str | None,
     ) -> ColdStat:
         asked = self._asked("create", key)
+        attributes: Attributes = {
+            **metadata,
+            **self._put_headers(content_type, content_encoding),
+        }
         with self._s3.translate(asked):
             result = obstore.put(
                 self._s3.bucket(self._bucket),
                 key,
                 body,
-                attributes=self._attributes(metadata, content_type, content_encoding),
+                attributes=attributes,
                 mode="create" if self._capabilities.enforces_create else "overwrite",
                 use_multipart=False,  # one request, whatever the size: at once or not at all
             )
-        if not result["e_tag"]:  # nothing says that an object was made
-            raise asked.unavailable(code="no etag")
-        return ColdStat(key, len(body), result["e_tag"])
+        return stat_of_put(asked, key, len(body), result["e_tag"])
 
     def stat_many(self, keys: Sequence[ColdKey]) -> Mapping[ColdKey, ColdStat | None]:
         found = self._s3.find(
@@ -111,32 +92,22 @@ class S3ColdStore:
             said.get("content-encoding"),
         )
 
-    def held_digest(self, key: ColdKey) -> Digest | None:
-        return self._s3.questions().held_digest(self._asked("held_digest", key))
-
     def readback(self, key: ColdKey) -> Digest:
         asked, result = self._get("readback", key)
         sha256, size_bytes = hashlib.sha256(), 0
         with self._s3.translate(asked):
-            for buffer in result.stream(min_chunk_size=_READ_BYTES):
+            for buffer in result.stream(min_chunk_size=READ_BYTES):
                 sha256.update(buffer)
                 size_bytes += len(buffer)
-        _require_whole(asked, size_bytes, result)
+        require_whole(asked, size_bytes, result.meta["size"])
         return Digest(sha256.digest())
 
     def read(self, key: ColdKey) -> bytes:
         asked, result = self._get("read", key)
         with self._s3.translate(asked):
             body = bytes(result.bytes())
-        _require_whole(asked, len(body), result)
+        require_whole(asked, len(body), result.meta["size"])
         return body
-
-    def list(self, prefix: str) -> Iterator[ColdStat]:
-        # By boto3: obstore's prefixes are whole directories, and its keys not always the
-        # store's (`a/` reads as `a`).
-        asked = self._s3.asked("list", self._bucket)
-        for item in self._s3.questions().objects(asked, prefix):
-            yield ColdStat(ColdKey(item["Key"]), item["Size"], item.get("ETag"))
 
     def signed_url(self, where: ColdKey, lifetime_seconds: int) -> str:
         return self._s3.signed_url(self._asked("sign", where), lifetime_seconds)
@@ -144,38 +115,14 @@ class S3ColdStore:
     def close(self) -> None:
         self._s3.close()
 
-    def _attributes(
-        self,
-        metadata: Mapping[str, str],
-        content_type: str | None,
-        content_encoding: str | None,
-    ) -> Attributes:
-        attributes: Attributes = dict(metadata)
-        if self._s3.settings.storage_class is not None:
-            attributes["Storage-Class"] = self._s3.settings.storage_class
-        if content_type is not None:
-            attributes["Content-Type"] = content_type
-        if content_encoding is not None:
-            attributes["Content-Encoding"] = content_encoding
-            # Else some stores decode it on the way out, and a readback sees other bytes.
-            attributes["Cache-Control"] = "no-transform"
-        return attributes
-
-    def _asked(self, operation: str, key: ColdKey) -> Asked:
-        return self._s3.asked(operation, self._bucket, key)
-
     def _get(self, operation: str, key: ColdKey) -> tuple[Asked, GetResult]:
         asked = self._asked(operation, key)
         with self._s3.translate(asked):
             return asked, obstore.get(self._s3.bucket(self._bucket), key)
 
+    def _questions(self) -> Questions:
+        return self._s3.questions()
+
 
 def _stat(key: ColdKey, meta: ObjectMeta) -> ColdStat:
     return ColdStat(key, meta["size"], meta["e_tag"])
-
-
-def _require_whole(asked: Asked, size_bytes: int, result: GetResult) -> None:
-    if size_bytes != result.meta["size"]:
-        raise asked.unavailable(
-            code="cut", message=f"{size_bytes} of {result.meta['size']} bytes"
-        )

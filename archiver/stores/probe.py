@@ -13,13 +13,16 @@ from archiver.model import Capabilities
 from archiver.stores.s3_answers import Asked, check_name
 
 if TYPE_CHECKING:
-    from archiver.stores.providers import Provider
+    from archiver.stores.providers import Provider, S3Client
     from archiver.stores.s3 import S3Settings
 
 
-def probe_name(settings: S3Settings, provider: Provider, bucket: str) -> str:
+def probe_name(
+    settings: S3Settings, provider: Provider, bucket: str, client: S3Client = "obstore"
+) -> str:
     """What a finding holds for: another bucket, key or client is probed anew."""
-    clients = f"obstore-{version('obstore')} boto3-{version('boto3')}"
+    # What moves the objects comes first; the probe itself is always boto3's.
+    clients = " ".join(f"{name}-{version(name)}" for name in dict.fromkeys((client, "boto3")))
     who = settings.access_key_id or "chain"
     account = f"{settings.endpoint_url} {settings.region} {who}"
     return f"{provider.name} {account} {bucket} {settings.sse} {clients}"
@@ -35,7 +38,7 @@ def probe_cold(
         StoreUnavailable: The store did not answer, or throttled: nothing was learned.
     """
     # A finding is remembered for days: most runs need neither these nor boto3.
-    from archiver.stores.s3_questions import open_client  # noqa: PLC0415
+    from archiver.stores.s3_questions import encryption, open_client  # noqa: PLC0415
     from archiver.stores.s3_trials import Trials  # noqa: PLC0415
 
     asked = Asked("cold", "probe", bucket)
@@ -43,7 +46,9 @@ def probe_cold(
     client = open_client(settings)
     try:
         key_start = f"{path_prefix}.archiver/probe-"
-        trials = Trials(client, provider, asked, key_start, _encryption(settings))
+        # The encryption decides what an ETag is. The class is left out: some cannot be read
+        # back, and a probe reads.
+        trials = Trials(client, provider, asked, key_start, encryption(settings))
         returns_digest = trials.returns_digest()  # first: it shows that honest puts are taken
         return Capabilities(
             enforces_signed_digest=trials.enforces_signed_digest(),
@@ -53,12 +58,3 @@ def probe_cold(
         )
     finally:
         client.close()
-
-
-def _encryption(settings: S3Settings) -> dict[str, str]:
-    """What every put says of it, for it decides what the ETag is.
-
-    The class is left out: some cannot be read back, and a probe reads.
-    """
-    said = {"ServerSideEncryption": settings.sse, "SSEKMSKeyId": settings.sse_kms_key_id}
-    return {name: value for name, value in said.items() if value is not None}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # billed as a write, 4.50 to 5.00 USD a million, a HEAD as a read, 0.36 to 0.40.
 _BILLED_AS_A_WRITE = 13
 _NOT_BILLED = 2  # then only time counts, and one call for two is less of it
+
+S3Client = Literal["obstore", "boto3"]  # what may move the objects of a cold store
 
 # What lies in these is read only after a restore, which takes minutes to hours.
 FROZEN_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})

@@ -19,15 +19,8 @@ from obstore.exceptions import InvalidPathError
 from obstore.store import S3Store
 
 from archiver.errors import StoreDenied
-from archiver.stores.s3_answers import (
-    NO_SUCH_KEY,
-    Asked,
-    Told,
-    check_name,
-    error_for,
-    translate,
-)
-from archiver.stores.s3_listing import find_by_listing
+from archiver.stores.s3_answers import Asked, Told, check_name, translate
+from archiver.stores.s3_listing import find
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -208,47 +201,10 @@ class S3:
     def find(
         self, operation: str, bucket: str, keys: Collection[str], *, list_pays_from: int
     ) -> Mapping[str, ObjectMeta | None]:
-        """What lies at each key, by LIST pages where that pays, else by a HEAD each.
-
-        None is proven absence: a HEAD said so, in a bucket that is there. A LIST proves
-        none, for one that fails midway can look like an empty one.
-        """
+        """What lies at each key; None is proven absence (`s3_listing.py`)."""
         for key in keys:
             self.asked(operation, bucket, key)
-        seen: dict[str, ObjectMeta | None] = dict(
-            find_by_listing(lambda *at: self._pages(bucket, *at), keys, list_pays_from)
-        )
-        is_proven = bool(seen)
-        rest = [key for key in dict.fromkeys(keys) if key not in seen]
-        heads = self._heads(operation, bucket, rest)
-        if rest and not is_proven and not any(heads.values()):
-            self.prove_missing(self.asked(operation, bucket, rest[0]))
-        return seen | heads
-
-    def _pages(
-        self, bucket: str, prefix: str, after: str | None
-    ) -> Iterator[Sequence[ObjectMeta]]:
-        """LIST pages, until one cannot be had by this client: then HEADs tell."""
-        asked = self.asked("list", bucket)
-        pages = obstore.list(self.bucket(bucket), prefix, offset=after, chunk_size=_PAGE_KEYS)
-        try:
-            while True:
-                with self.translate(asked):
-                    try:
-                        page = next(pages, None)
-                    except InvalidPathError:  # a key of somebody else's, such as `a//b`
-                        return
-                if page is None:
-                    return
-                yield page
-        except StoreDenied:  # keys that may read objects, and may not list the bucket
-            return
-
-    def _heads(
-        self, operation: str, bucket: str, keys: Sequence[str]
-    ) -> dict[str, ObjectMeta | None]:
-        store = self.bucket(bucket)
-        return self.each(operation, bucket, keys, lambda key: obstore.head_async(store, key))
+        return find(_Requests(self, operation, bucket), keys, list_pays_from)
 
     def each(
         self,
@@ -273,15 +229,8 @@ class S3:
     # --- the second question ------------------------------------------------------------
 
     def prove_missing(self, asked: Asked) -> None:
-        """Return when the object is missing from a bucket that is there.
-
-        Raises:
-            BucketMissing, StoreDenied, ObjectDenied: It was not the object.
-            StoreUnavailable: It could not be proven; or the object is there now.
-        """
-        told = self._ask_again(asked, Told(404))
-        if told.code != NO_SUCH_KEY:
-            raise error_for(asked, told)
+        """Return when the object is missing from a bucket that is there, else raise."""
+        self.questions().prove_missing(asked)
 
     def _ask_again(self, asked: Asked, told: Told) -> Told:
         if told.is_throttled:
@@ -298,6 +247,42 @@ class S3:
             return self.questions().how_long(asked, told)
         finally:
             self._asks_how_long.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Requests:
+    """What finding keys needs of obstore."""
+
+    s3: S3
+    operation: str
+    bucket: str
+
+    def pages(self, directory: str, after: str | None) -> Iterator[Sequence[ObjectMeta]]:
+        """LIST pages, until one cannot be had by this client: then HEADs tell."""
+        asked = self.s3.asked("list", self.bucket)
+        store = self.s3.bucket(self.bucket)
+        pages = obstore.list(store, directory, offset=after, chunk_size=_PAGE_KEYS)
+        try:
+            while True:
+                with self.s3.translate(asked):
+                    try:
+                        page = next(pages, None)
+                    except InvalidPathError:  # a key of somebody else's, such as `a//b`
+                        return
+                if page is None:
+                    return
+                yield page
+        except StoreDenied:  # keys that may read objects, and may not list the bucket
+            return
+
+    def heads(self, keys: Sequence[str]) -> dict[str, ObjectMeta | None]:
+        store = self.s3.bucket(self.bucket)
+        return self.s3.each(
+            self.operation, self.bucket, keys, lambda key: obstore.head_async(store, key)
+        )
+
+    def prove_missing(self, key: str) -> None:
+        self.s3.prove_missing(self.s3.asked(self.operation, self.bucket, key))
 
 
 async def _take_turns(

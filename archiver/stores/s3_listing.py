@@ -1,21 +1,62 @@
-"""Finding many keys by LIST pages, as long as a page answers enough of them. No HTTP."""
+"""Finding many keys by LIST pages, as long as a page answers enough of them. No HTTP.
+
+Both S3 clients look for keys in this way; each brings the requests.
+"""
 
 from __future__ import annotations
 
 from itertools import groupby, takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from obstore import ObjectMeta
 
-    Pages = Callable[[str, str | None], Iterator[Sequence[ObjectMeta]]]
+class Listed(TypedDict):
+    """What both clients tell of an object in a LIST, under obstore's names."""
+
+    path: str
+    size: int
+    e_tag: str | None
+
+
+T = TypeVar("T", bound=Listed)
+T_co = TypeVar("T_co", bound=Listed, covariant=True)
+
+if TYPE_CHECKING:
+    Pages = Callable[[str, str | None], Iterator[Sequence[T]]]
+
+
+class Requests(Protocol[T_co]):
+    """The requests of one client about one bucket."""
+
+    def pages(self, directory: str, after: str | None) -> Iterator[Sequence[T_co]]:
+        """LIST pages of a directory after a key; they may end early."""
+
+    def heads(self, keys: Sequence[str]) -> Mapping[str, T_co | None]:
+        """A HEAD of each key; None is a 404."""
+
+    def prove_missing(self, key: str) -> None:
+        """Raise unless the object is missing from a bucket that is there."""
+
+
+def find(requests: Requests[T], keys: Collection[str], pays_from: int) -> dict[str, T | None]:
+    """What lies at each key, by LIST pages where that pays, else by a HEAD each.
+
+    None is proven absence: a HEAD said so, in a bucket that is there. A LIST proves
+    none, for one that fails midway can look like an empty one.
+    """
+    seen: dict[str, T | None] = dict(find_by_listing(requests.pages, keys, pays_from))
+    rest = [key for key in dict.fromkeys(keys) if key not in seen]
+    heads = requests.heads(rest)
+    if rest and not seen and not any(heads.values()):
+        requests.prove_missing(rest[0])
+    return seen | dict(heads)
 
 
 def find_by_listing(
-    pages: Pages, keys: Collection[str], pays_from: int
-) -> Iterator[tuple[str, ObjectMeta]]:
+    pages: Pages[T], keys: Collection[str], pays_from: int
+) -> Iterator[tuple[str, T]]:
     """What listings find of these keys. A key that is not among it may well be there.
 
     Keys are tried together with those of the same directory, first the one that all share;

@@ -1,12 +1,14 @@
 """What obstore cannot tell, asked through boto3: its errors are typed, its headers shown.
 
-Imported when a first question arises, never on the way of an object that moves.
+Imported when a first question arises: never on the way of an object that moves, but where
+boto3 is what moves it (`cold_boto3.py`).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,8 @@ from archiver.stores.s3_answers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectTypeDef
@@ -75,6 +78,27 @@ class Questions:
         pause = answer.retry_after_seconds
         return Told(told.status, told.code or answer.code, told.message, pause)
 
+    def prove_missing(self, asked: Asked) -> None:
+        """Return when the object is missing from a bucket that is there.
+
+        Raises:
+            BucketMissing, StoreDenied, ObjectDenied: It was not the object.
+            StoreUnavailable: It could not be proven; or the object is there now.
+        """
+        told = self.what_is_wrong(asked, Told(_NOT_FOUND))
+        if told.code != NO_SUCH_KEY:
+            raise error_for(asked, told)
+
+    def translate(self, asked: Asked) -> AbstractContextManager[None]:
+        """Turn what the client raises into ours, after a second question if one is needed."""
+        return translate(asked, self._typed)
+
+    def _typed(self, asked: Asked, told: Told) -> Told:
+        # Of a store that throttles all is known: the pause is in the answer's headers.
+        if told.is_doubtful and not told.is_throttled:
+            return self.what_is_wrong(asked, told)
+        return told
+
     def _ask_of_object(self, asked: Asked) -> Told | None:
         """None: it is there, and may be read."""
         try:  # a GET: the answer to a HEAD has no body, so no code
@@ -114,27 +138,37 @@ class Questions:
 
     def held_digest(self, asked: Asked) -> Digest | None:
         """The SHA-256 the store keeps of the whole object; None: it keeps or tells none."""
-        with translate(asked, self._typed):
+        with self.translate(asked):
             head = self.client.head_object(
                 Bucket=asked.bucket, Key=asked.key or "", ChecksumMode="ENABLED"
             )
         return _whole_digest(head.get("ChecksumSHA256"))
 
-    def _typed(self, asked: Asked, told: Told) -> Told:
-        return self.what_is_wrong(asked, told) if told.is_doubtful else told
-
     def objects(self, asked: Asked, prefix: str) -> Iterator[ObjectTypeDef]:
-        """Every object whose key starts with the prefix, in key order, page by page."""
+        """Every object whose key starts with the prefix, in key order, lazily."""
+        return itertools.chain.from_iterable(self.pages(asked, prefix))
+
+    def pages(
+        self, asked: Asked, prefix: str, after: str | None = None
+    ) -> Iterator[Sequence[ObjectTypeDef]]:
+        """The same as LIST pages, from behind a key."""
+        start: dict[str, Any] = {} if after is None else {"StartAfter": after}
         pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=asked.bucket, Prefix=prefix
+            Bucket=asked.bucket, Prefix=prefix, **start
         )
         remaining = iter(pages)
         while True:
-            with translate(asked, self._typed):
+            with self.translate(asked):
                 page = next(remaining, None)
             if page is None:
                 return
-            yield from page.get("Contents", ())
+            yield page.get("Contents", ())
+
+
+def encryption(settings: S3Settings) -> dict[str, Any]:
+    """What a put says of it, in boto3's words."""
+    said = {"ServerSideEncryption": settings.sse, "SSEKMSKeyId": settings.sse_kms_key_id}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def open_client(settings: S3Settings, chain: AwsChain | None = None) -> S3Client:

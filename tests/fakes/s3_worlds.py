@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from archiver.model import Capabilities, ColdKey, HotLocation, Secret
+from archiver.stores.cold_boto3 import Boto3ColdStore
 from archiver.stores.cold_s3 import S3ColdStore
 from archiver.stores.hot_s3 import S3HotStore
 from archiver.stores.providers import PROVIDERS
@@ -16,6 +17,8 @@ from archiver.stores.s3_questions import open_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+AnyColdStore = S3ColdStore | Boto3ColdStore
 
 BUCKET = "cold-bucket"
 PREFIX = "app/"
@@ -66,7 +69,7 @@ class S3HotWorld:
 
 @dataclass
 class S3ColdWorld:
-    store: S3ColdStore
+    store: AnyColdStore
     client: S3Client
 
     def peek(self, key: ColdKey) -> bytes | None:
@@ -82,10 +85,14 @@ def hot_world(settings: S3Settings, bucket: str) -> S3HotWorld:
     return S3HotWorld(S3HotStore(settings), client)
 
 
-def cold_world(settings: S3Settings, capabilities: Capabilities) -> S3ColdWorld:
+def cold_world(
+    settings: S3Settings,
+    capabilities: Capabilities,
+    kind: type[AnyColdStore] = S3ColdStore,
+) -> S3ColdWorld:
     client = open_client(settings)
     empty(client, BUCKET)
-    store = S3ColdStore(settings, PROVIDERS["minio"], BUCKET, PREFIX, capabilities)
+    store = kind(settings, PROVIDERS["minio"], BUCKET, PREFIX, capabilities)
     return S3ColdWorld(store, client)
 
 

@@ -111,7 +111,7 @@ class ScriptedHttp:
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
-                if "Content-Length" not in answer.headers:
+                if not {"Content-Length", "Transfer-Encoding"}.intersection(answer.headers):
                     self.send_header("Content-Length", str(len(answer.body)))
                 self.end_headers()
                 if self.command != "HEAD":

@@ -81,8 +81,9 @@ class S3Side(Side):
 
     provider = "other"
 
-    def __init__(self, server: S3Server) -> None:
+    def __init__(self, server: S3Server, cold_client: str = "obstore") -> None:
         self.server = server
+        self.cold_client = cold_client
         self.bucket = server.new_bucket()
         self.client: S3Client = server.client()
         self._planter = S3Store(
@@ -114,6 +115,7 @@ class S3Side(Side):
             "ARCHIVE_REGION": self.server.region,
             "ARCHIVE_ACCESS_KEY_ID": self.server.access_key_id,
             "ARCHIVE_SECRET_ACCESS_KEY": self.server.secret_access_key,
+            "ARCHIVE_S3_CLIENT": self.cold_client,
         }
 
     def plant(self, location: HotLocation, body: bytes) -> None:
@@ -136,8 +138,8 @@ class S3Side(Side):
 
 
 @contextmanager
-def s3_side(server: S3Server) -> Iterator[S3Side]:
-    side = S3Side(server)
+def s3_side(server: S3Server, cold_client: str = "obstore") -> Iterator[S3Side]:
+    side = S3Side(server, cold_client)
     try:
         yield side
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import psycopg
 import pytest
@@ -13,7 +13,7 @@ from archiver.demo.postgres import EmbeddedPostgres
 from archiver.model import Evidence
 from tests.harness.command import archiver
 from tests.harness.hover import create_hover
-from tests.harness.sides import OUR_OWN, FileSide, SupabaseSide, s3_side
+from tests.harness.sides import OUR_OWN, FileSide, S3Side, SupabaseSide, s3_side
 from tests.harness.spent import archiver_measured
 from tests.harness.world import PAGES_PER_JOB, plant_world
 from tests.standin.supabase import SupabaseStandIn
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.harness.versitygw import S3Request, S3Server
     from tests.harness.world import Row, World
 
-Route = Literal["supabase to s3", "s3 to s3", "file to file"]
+Route = Literal["supabase to s3", "s3 to s3", "s3 to s3 by boto3", "file to file"]
 
 DOMAINS = 20
 NOTHING_SPECIAL = (
@@ -41,7 +41,7 @@ NOTHING_SPECIAL = (
     "pending_release",
 )
 PROBE_REQUESTS = 12  # a put, a look and a refused put for each of three questions, and room
-ROUTES: tuple[Route, ...] = ("supabase to s3", "s3 to s3", "file to file")
+ROUTES: tuple[Route, ...] = get_args(Route)
 JOBS = 500  # of ten pages each
 PEAK_BYTES = 200 * 10**6
 
@@ -180,9 +180,14 @@ def test_rows_are_claimed_and_marked_in_groups(sweep: Sweep) -> None:
     assert calls_count < len(sweep.world.due) / 4, statement
 
 
-def test_no_object_is_moved_by_boto3(sweep: Sweep) -> None:
-    """It is for opening the stores, whose few requests do not grow with the objects."""
+def test_no_object_is_moved_by_another_client_than_the_one_chosen(sweep: Sweep) -> None:
+    """Opening the stores is always boto3's: a few requests that do not grow with objects."""
     by_boto3 = [it for it in sweep.requests if "Boto3" in it.client]
+    cold = sweep.world.cold
+    if isinstance(cold, S3Side) and cold.cold_client == "boto3":
+        in_cold = [it for it in sweep.requests if it.bucket == cold.bucket]
+        assert [it for it in in_cold if "Boto3" not in it.client] == []
+        by_boto3 = [it for it in by_boto3 if it.bucket != cold.bucket]
 
     assert len(by_boto3) <= PROBE_REQUESTS
     assert [it.key for it in by_boto3 if not it.key.startswith(OUR_OWN)] == []
@@ -212,11 +217,12 @@ def _sides(
     if route == "file to file":
         folder = folders.mktemp("stores")
         return FileSide(folder / "hot"), FileSide(folder / "cold")
-    if route == "s3 to s3":
+    if route.startswith("s3 to s3"):
         hot = closing.enter_context(s3_side(s3_server))
     else:
         hot = SupabaseSide(closing.enter_context(SupabaseStandIn()))
-    return hot, closing.enter_context(s3_side(s3_server))
+    cold_client = "boto3" if route.endswith("by boto3") else "obstore"
+    return hot, closing.enter_context(s3_side(s3_server, cold_client))
 
 
 def _requests(s3_server: S3Server, hot: Side, cold: Side) -> list[S3Request]:

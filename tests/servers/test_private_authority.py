@@ -9,6 +9,7 @@ import pytest
 
 from archiver.errors import ArchiverError, StoreUnavailable
 from archiver.model import ColdKey, HotLocation, Secret
+from archiver.stores.cold_boto3 import Boto3ColdStore
 from archiver.stores.cold_s3 import S3ColdStore
 from archiver.stores.hot_s3 import S3HotStore
 from archiver.stores.probe import probe_cold
@@ -48,10 +49,13 @@ def https(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Https]:
 
 
 def use(settings: S3Settings) -> None:
-    """Each client once: boto3 by the probe and the control, obstore by the rest."""
+    """Each client once: boto3 by the probe, the control and one cold store, obstore else."""
     seen = probe_cold(settings, PROVIDERS["minio"], BUCKET, "")
     assert seen == ENFORCES_ALL
-    cold = S3ColdStore(settings, PROVIDERS["minio"], BUCKET, "", replace(seen))
+    by_boto3 = Boto3ColdStore(settings, PROVIDERS["minio"], BUCKET, "", seen)
+    by_boto3.stat_many([KEY])
+    by_boto3.close()
+    cold = S3ColdStore(settings, PROVIDERS["minio"], BUCKET, "", seen)
     hot = S3HotStore(settings)
     try:
         if cold.look(KEY) is None:

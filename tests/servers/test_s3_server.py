@@ -8,6 +8,7 @@ import pytest
 
 from archiver.errors import BucketMissing, StoreDenied
 from archiver.model import ColdKey, Deleted
+from archiver.stores.cold_boto3 import Boto3ColdStore
 from archiver.stores.hot_s3 import S3HotStore
 from archiver.stores.probe import probe_cold
 from archiver.stores.providers import PROVIDERS
@@ -75,6 +76,22 @@ class TestCold(ColdStoreContract):
     @pytest.fixture
     def world(self, cold: S3ColdWorld) -> S3ColdWorld:
         return cold
+
+
+class TestColdByBoto3(ColdStoreContract):
+    @pytest.fixture
+    def world(self, settings: S3Settings) -> Iterator[S3ColdWorld]:
+        world = cold_world(settings, ENFORCES_ALL, Boto3ColdStore)
+        yield world
+        world.store.close()
+        world.client.close()
+
+    def test_anybody_with_a_signed_url_gets_the_stored_bytes(self, world: S3ColdWorld) -> None:
+        key = ColdKey(f"{PREFIX}a+b c.html")
+        world.store.create(
+            key, b"<html>", metadata={}, content_type=None, content_encoding=None
+        )
+        assert get(world.store.signed_url(key, 60)) == (200, b"<html>")
 
 
 def test_the_probe_finds_what_the_server_enforces(

@@ -145,10 +145,15 @@ def test_a_class_or_encryption_that_is_none_is_refused(
 
 
 @pytest.mark.parametrize(
-    "name", ["ARCHIVE_STORAGE_CLASS", "ARCHIVE_SSE", "ARCHIVE_SESSION_TOKEN"]
+    "name",
+    ["ARCHIVE_S3_CLIENT", "ARCHIVE_STORAGE_CLASS", "ARCHIVE_SSE", "ARCHIVE_SESSION_TOKEN"],
 )
 def test_a_directory_has_no_class_no_encryption_and_no_token(name: str) -> None:
-    examples = {"ARCHIVE_STORAGE_CLASS": "STANDARD", "ARCHIVE_SSE": "AES256"}
+    examples = {
+        "ARCHIVE_S3_CLIENT": "boto3",
+        "ARCHIVE_STORAGE_CLASS": "STANDARD",
+        "ARCHIVE_SSE": "AES256",
+    }
     changes = {"ARCHIVE_PROVIDER": "file", "ARCHIVE_ENDPOINT": "file:///srv/cold", **NO_KEYS}
 
     assert "provider file" in the_problem(**changes, **{name: examples.get(name, "token")})

@@ -210,3 +210,12 @@ def test_the_name_of_a_finding_says_what_it_holds_for_and_no_secret() -> None:
     for part in ("https://s3.example", BUCKET, "key-id", "obstore-", "boto3-"):
         assert part in name
     assert "secret-key" not in name
+
+
+def test_what_one_client_was_seen_to_do_is_not_believed_of_the_other() -> None:
+    settings, provider = settings_of("https://s3.example"), PROVIDERS["r2"]
+
+    by_boto3 = probe_name(settings, provider, BUCKET, "boto3")
+
+    assert by_boto3 != probe_name(settings, provider, BUCKET, "obstore")
+    assert "obstore" not in by_boto3

@@ -26,6 +26,7 @@ from archiver.errors import (
     UnusableName,
 )
 from archiver.model import ColdKey, ColdStat, Deleted, Digest, HotIdentity, HotLocation, Secret
+from archiver.stores.cold_boto3 import Boto3ColdStore
 from archiver.stores.cold_s3 import S3ColdStore
 from archiver.stores.hot_s3 import S3HotStore
 from archiver.stores.providers import PROVIDERS
@@ -44,12 +45,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from archiver.model import Capabilities
+    from tests.fakes.s3_worlds import AnyColdStore
+    from tests.fakes.scripted_http import Request
 
 KEY = ColdKey("app/page.html")
 AT = HotLocation("hot-pages", "page.html")
 SOME = HotIdentity(1, etag='"e"')
 THERE = {"ETag": '"e"', "Last-Modified": "Sat, 21 Nov 2026 04:16:16 GMT"}
 FOUND = Answer(200, b"bytes", THERE)
+CHUNKED = {"Transfer-Encoding": "chunked"}
 MADE = Answer(200, b"", {"ETag": '"e"'})
 LISTED = Answer(200, b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>")
 DELETED = Answer(200, b"<DeleteResult></DeleteResult>")
@@ -61,9 +65,16 @@ def server() -> Iterator[ScriptedHttp]:
         yield server
 
 
+@pytest.fixture(params=[S3ColdStore, Boto3ColdStore])
+def kind(request: pytest.FixtureRequest) -> type[AnyColdStore]:
+    """What moves the objects: both clients are held to the same."""
+    chosen: type[AnyColdStore] = request.param
+    return chosen
+
+
 @pytest.fixture
-def cold(server: ScriptedHttp) -> Iterator[S3ColdStore]:
-    store = cold_store(server, ENFORCES_CREATE)
+def cold(server: ScriptedHttp, kind: type[AnyColdStore]) -> Iterator[AnyColdStore]:
+    store = cold_store(kind, server, ENFORCES_CREATE)
     yield store
     store.close()
 
@@ -75,12 +86,14 @@ def hot(server: ScriptedHttp) -> Iterator[S3HotStore]:
     store.close()
 
 
-def cold_store(server: ScriptedHttp, capabilities: Capabilities) -> S3ColdStore:
+def cold_store(
+    kind: type[AnyColdStore], server: ScriptedHttp, capabilities: Capabilities
+) -> AnyColdStore:
     settings = settings_of(server.url)
-    return S3ColdStore(settings, PROVIDERS["r2"], "cold-bucket", "app/", capabilities)
+    return kind(settings, PROVIDERS["r2"], "cold-bucket", "app/", capabilities)
 
 
-def create(store: S3ColdStore, key: ColdKey = KEY) -> ColdStat:
+def create(store: AnyColdStore, key: ColdKey = KEY) -> ColdStat:
     return store.create(
         key,
         b"bytes",
@@ -99,7 +112,6 @@ def read(store: S3HotStore) -> bytes:
 
 
 PUT_HEADERS = {
-    "accept": "*/*",
     "cache-control": "no-transform",
     "content-encoding": "gzip",
     "content-length": "5",
@@ -109,11 +121,14 @@ PUT_HEADERS = {
     "x-amz-meta-task_id": "7",
 }
 VARYING = {"authorization", "host", "user-agent", "x-amz-date"}
+OF_NO_MATTER = {"accept", "accept-encoding", "amz-sdk-invocation-id", "amz-sdk-request"}
 
 
-def sent_by_a_put(server: ScriptedHttp, capabilities: Capabilities) -> dict[str, str]:
+def sent_by_a_put(
+    kind: type[AnyColdStore], server: ScriptedHttp, capabilities: Capabilities
+) -> dict[str, str]:
     server.script(MADE)
-    store = cold_store(server, capabilities)
+    store = cold_store(kind, server, capabilities)
     create(store)
     store.close()
     (request,) = server.requests
@@ -121,17 +136,25 @@ def sent_by_a_put(server: ScriptedHttp, capabilities: Capabilities) -> dict[str,
     assert request.body == b"bytes"
     signed = request.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0]
     assert "x-amz-content-sha256" in signed.split(";")
-    assert set(request.headers) >= VARYING
-    return {name: said for name, said in request.headers.items() if name not in VARYING}
+    return said_by(request)
+
+
+def said_by(put: Request) -> dict[str, str]:
+    """Its headers, but those that differ from put to put or say nothing of the object."""
+    assert set(put.headers) >= VARYING
+    left_out = VARYING | OF_NO_MATTER
+    return {name: said for name, said in put.headers.items() if name not in left_out}
 
 
 def test_a_put_carries_the_signed_digest_of_its_body_and_nothing_else(
-    server: ScriptedHttp,
+    server: ScriptedHttp, kind: type[AnyColdStore]
 ) -> None:
-    assert sent_by_a_put(server, ENFORCES_CREATE) == PUT_HEADERS
+    assert sent_by_a_put(kind, server, ENFORCES_CREATE) == PUT_HEADERS
 
 
-def test_the_class_and_the_encryption_go_along_with_every_put(server: ScriptedHttp) -> None:
+def test_the_class_and_the_encryption_go_along_with_every_put(
+    server: ScriptedHttp, kind: type[AnyColdStore]
+) -> None:
     asking = replace(
         settings_of(server.url),
         storage_class="GLACIER_IR",
@@ -139,12 +162,12 @@ def test_the_class_and_the_encryption_go_along_with_every_put(server: ScriptedHt
         sse_kms_key_id="alias/archive",
     )
     server.script(MADE)
-    store = S3ColdStore(asking, PROVIDERS["s3"], "cold-bucket", "app/", ENFORCES_CREATE)
+    store = kind(asking, PROVIDERS["s3"], "cold-bucket", "app/", ENFORCES_CREATE)
     create(store)
     store.close()
 
     (put,) = server.requests
-    assert {name: said for name, said in put.headers.items() if name not in VARYING} == {
+    assert said_by(put) == {
         **PUT_HEADERS,
         "x-amz-storage-class": "GLACIER_IR",
         "x-amz-server-side-encryption": "aws:kms",
@@ -154,7 +177,7 @@ def test_the_class_and_the_encryption_go_along_with_every_put(server: ScriptedHt
 
 @pytest.mark.parametrize("code", ["InvalidStorageClass", "KMS.NotFoundException"])
 def test_a_class_or_key_that_the_store_has_not_stops_the_sweep(
-    server: ScriptedHttp, cold: S3ColdStore, code: str
+    server: ScriptedHttp, cold: AnyColdStore, code: str
 ) -> None:
     server.script(s3_error(400, code))
 
@@ -162,11 +185,13 @@ def test_a_class_or_key_that_the_store_has_not_stops_the_sweep(
         create(cold)
 
 
-def test_an_object_in_a_frozen_class_is_there_and_cannot_be_read(moto_url: str) -> None:
+def test_an_object_in_a_frozen_class_is_there_and_cannot_be_read(
+    moto_url: str, kind: type[AnyColdStore]
+) -> None:
     settings = replace(settings_of(moto_url), storage_class="GLACIER")
     world = cold_world(settings, ENFORCES_CREATE)
     with contextlib.closing(world.client):
-        store = S3ColdStore(settings, PROVIDERS["s3"], BUCKET, "app/", ENFORCES_CREATE)
+        store = kind(settings, PROVIDERS["s3"], BUCKET, "app/", ENFORCES_CREATE)
         made = create(store)
 
         assert store.look(KEY) is not None
@@ -179,25 +204,29 @@ def test_an_object_in_a_frozen_class_is_there_and_cannot_be_read(moto_url: str) 
 
 
 def test_a_checksum_goes_along_where_the_store_is_known_to_return_it(
-    server: ScriptedHttp,
+    server: ScriptedHttp, kind: type[AnyColdStore]
 ) -> None:
     digest = hashlib.sha256(b"bytes").digest()
 
-    sent = sent_by_a_put(server, ENFORCES_ALL)
+    sent = sent_by_a_put(kind, server, ENFORCES_ALL)
 
     assert sent == {**PUT_HEADERS, "x-amz-checksum-sha256": base64.b64encode(digest).decode()}
 
 
-def test_a_create_is_not_conditional_where_that_is_not_enforced(server: ScriptedHttp) -> None:
+def test_a_create_is_not_conditional_where_that_is_not_enforced(
+    server: ScriptedHttp, kind: type[AnyColdStore]
+) -> None:
     expected = {name: said for name, said in PUT_HEADERS.items() if name != "if-none-match"}
 
-    assert sent_by_a_put(server, ENFORCES_NOTHING) == expected
+    assert sent_by_a_put(kind, server, ENFORCES_NOTHING) == expected
 
 
 LEAKS = {
     "AWS_ACCESS_KEY_ID": "of-the-environment",
+    "AWS_AUTH_SCHEME_PREFERENCE": "sigv4a",
     "AWS_BUCKET": "of-the-environment",
     "AWS_CONDITIONAL_PUT": "disabled",
+    "AWS_CA_BUNDLE": "/nowhere",
     "AWS_CONFIG_FILE": "/nowhere",
     "AWS_DEFAULT_REGION": "eu-west-9",
     "AWS_ENDPOINT": "http://127.0.0.1:1",
@@ -206,6 +235,7 @@ LEAKS = {
     "AWS_PROFILE": "of-the-environment",
     "AWS_PROXY_URL": "http://127.0.0.1:1",
     "AWS_REGION": "eu-west-9",
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported",
     "AWS_REQUEST_PAYER": "true",
     "AWS_S3_EXPRESS": "true",
     "AWS_SECRET_ACCESS_KEY": "of-the-environment",
@@ -213,23 +243,25 @@ LEAKS = {
     "AWS_SKIP_SIGNATURE": "true",
     "AWS_TIMEOUT": "1ns",
     "AWS_UNSIGNED_PAYLOAD": "true",
+    "AWS_USE_DUALSTACK_ENDPOINT": "true",
+    "AWS_USE_FIPS_ENDPOINT": "true",
     "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
 }
 
 
 @pytest.mark.parametrize("name", LEAKS)
 def test_no_variable_of_the_environment_changes_a_put(
-    server: ScriptedHttp, monkeypatch: pytest.MonkeyPatch, name: str
+    server: ScriptedHttp, kind: type[AnyColdStore], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, LEAKS[name])
 
-    assert sent_by_a_put(server, ENFORCES_CREATE) == PUT_HEADERS
+    assert sent_by_a_put(kind, server, ENFORCES_CREATE) == PUT_HEADERS
     assert "/us-east-1/s3/" in server.requests[0].headers["authorization"]
     assert "Credential=key-id/" in server.requests[0].headers["authorization"]
 
 
 def test_no_variable_of_the_environment_changes_the_second_question(
-    server: ScriptedHttp, cold: S3ColdStore, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedHttp, cold: AnyColdStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in LEAKS.items():
         monkeypatch.setenv(name, value)
@@ -255,7 +287,7 @@ def test_without_an_endpoint_it_is_the_one_of_aws_in_that_region() -> None:
     assert endpoint("cn-north-1") == "https://s3.cn-north-1.amazonaws.com.cn"
 
 
-def test_a_secret_is_in_no_repr_and_no_error(server: ScriptedHttp, cold: S3ColdStore) -> None:
+def test_a_secret_is_in_no_repr_and_no_error(server: ScriptedHttp, cold: AnyColdStore) -> None:
     server.script(s3_error(403, "SignatureDoesNotMatch"))
 
     with pytest.raises(StoreDenied) as caught:
@@ -380,13 +412,13 @@ def test_an_answer_to_a_read_means(
         ([s3_error(400, "MetadataTooLarge")], MetadataTooLarge, "said so"),
         ([s3_error(400, "RequestRateLimitExceeded")], StoreThrottled, "RequestRateLimit"),
         ([s3_error(501, "NotImplemented")], StoreUnavailable, "NotImplemented"),
-        ([s3_error(200, "InternalError")], StoreUnavailable, "ETag"),
-        ([Answer(200)], StoreUnavailable, "ETag"),
+        ([s3_error(200, "InternalError")], StoreUnavailable, "ETag|InternalError"),
+        ([Answer(200)], StoreUnavailable, "ETag|no etag"),
     ],
 )
 def test_an_answer_to_a_create_means(
     server: ScriptedHttp,
-    cold: S3ColdStore,
+    cold: AnyColdStore,
     answers: list[Answer],
     error: type[ArchiverError],
     told: str,
@@ -431,11 +463,12 @@ def test_a_server_that_is_not_there_is_a_connection_error() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_pause_a_store_asks_for_is_in_the_error(
-    server: ScriptedHttp, cold: S3ColdStore, status: int
+    server: ScriptedHttp, cold: AnyColdStore, status: int
 ) -> None:
+    pause = {"Retry-After": "17"}
     for ask in (lambda: create(cold), lambda: cold.read(KEY), lambda: cold.stat_many([KEY])):
-        for answer in (s3_error(status, "SlowDown"), Answer(status)):
-            server.script(answer, s3_error(status, "SlowDown", {"Retry-After": "17"}))
+        for answer in (s3_error(status, "SlowDown", pause), Answer(status, headers=pause)):
+            server.script(answer, s3_error(status, "SlowDown", pause))
 
             with pytest.raises(StoreUnavailable) as caught:
                 ask()
@@ -458,7 +491,7 @@ def test_words_in_a_key_are_not_the_answer(server: ScriptedHttp, hot: S3HotStore
 
 
 def test_when_nothing_is_found_the_bucket_is_asked_for(
-    server: ScriptedHttp, cold: S3ColdStore, hot: S3HotStore
+    server: ScriptedHttp, cold: AnyColdStore, hot: S3HotStore
 ) -> None:
     server.script(Answer(404), Answer(404), s3_error(404, "NoSuchBucket"))
     with pytest.raises(BucketMissing):
@@ -474,7 +507,7 @@ def test_when_nothing_is_found_the_bucket_is_asked_for(
 
 
 def test_one_that_is_found_proves_the_bucket_for_the_others(
-    server: ScriptedHttp, cold: S3ColdStore
+    server: ScriptedHttp, cold: AnyColdStore
 ) -> None:
     server.script(Answer(404), FOUND)
 
@@ -484,21 +517,39 @@ def test_one_that_is_found_proves_the_bucket_for_the_others(
     assert len(server.requests) == 2
 
 
-def test_a_listing_that_fails_midway_proves_no_absence(
-    server: ScriptedHttp, cold: S3ColdStore
-) -> None:
-    """It may look like an empty one: 200, and an error for a body."""
+def test_a_listing_that_fails_midway_proves_no_absence(server: ScriptedHttp) -> None:
+    """To obstore it looks like an empty one: 200, and an error for a body."""
     keys = [ColdKey(f"app/{n}") for n in range(20)]
     server.script(s3_error(200, "InternalError"), FOUND)
+    cold = cold_store(S3ColdStore, server, ENFORCES_CREATE)
 
     seen = cold.stat_many(keys)
+    cold.close()
 
     assert [key for key in keys if seen[key] is None] == []
     assert [it.method for it in server.requests] == ["GET", *["HEAD"] * 20]
 
 
+def test_boto3_sees_that_a_listing_failed_midway(server: ScriptedHttp) -> None:
+    server.script(s3_error(200, "InternalError"), FOUND)
+    cold = cold_store(Boto3ColdStore, server, ENFORCES_CREATE)
+
+    with pytest.raises(StoreUnavailable, match="InternalError"):
+        cold.stat_many([ColdKey(f"app/{n}") for n in range(20)])
+    cold.close()
+
+
+def test_an_answer_without_a_length_could_be_cut_anywhere(server: ScriptedHttp) -> None:
+    server.script(Answer(200, b"5\r\nbytes\r\n0\r\n\r\n", {**THERE, **CHUNKED}))
+    cold = cold_store(Boto3ColdStore, server, ENFORCES_CREATE)
+
+    with pytest.raises(StoreUnavailable, match="no length"):
+        cold.read(KEY)
+    cold.close()
+
+
 def test_keys_that_may_not_list_are_looked_at_one_by_one(
-    server: ScriptedHttp, cold: S3ColdStore
+    server: ScriptedHttp, cold: AnyColdStore
 ) -> None:
     server.script(s3_error(403, "AccessDenied"), FOUND)
 
@@ -586,7 +637,7 @@ def test_only_the_given_bucket_is_touched(server: ScriptedHttp) -> None:
     ],
 )
 def test_a_key_the_client_would_change_is_refused(
-    server: ScriptedHttp, cold: S3ColdStore, hot: S3HotStore, key: str
+    server: ScriptedHttp, cold: AnyColdStore, hot: S3HotStore, key: str
 ) -> None:
     server.script(FOUND)
     cold_key, at = ColdKey(key), HotLocation("hot-pages", key)
@@ -623,7 +674,7 @@ def test_a_bucket_that_is_no_name_is_refused(
 # --- bytes --------------------------------------------------------------------------------
 
 
-def test_a_cut_body_is_never_a_digest(server: ScriptedHttp, cold: S3ColdStore) -> None:
+def test_a_cut_body_is_never_a_digest(server: ScriptedHttp, cold: AnyColdStore) -> None:
     server.script(Answer(200, b"x" * 5_000_000, THERE, cut_at=3_000_000))
 
     with pytest.raises(StoreUnavailable, match="code=cut"):
@@ -643,7 +694,7 @@ def test_a_cut_body_is_never_a_digest(server: ScriptedHttp, cold: S3ColdStore) -
     ],
 )
 def test_a_held_digest_is_that_of_the_whole_object_or_none(
-    server: ScriptedHttp, cold: S3ColdStore, checksum: str | None, *, is_told: bool
+    server: ScriptedHttp, cold: AnyColdStore, checksum: str | None, *, is_told: bool
 ) -> None:
     said = {} if checksum is None else {"x-amz-checksum-sha256": checksum}
     server.script(Answer(200, b"bytes", {**THERE, **said}))
@@ -654,7 +705,7 @@ def test_a_held_digest_is_that_of_the_whole_object_or_none(
     assert server.requests[0].headers["x-amz-checksum-mode"] == "ENABLED"
 
 
-def test_an_absent_object_holds_no_digest(server: ScriptedHttp, cold: S3ColdStore) -> None:
+def test_an_absent_object_holds_no_digest(server: ScriptedHttp, cold: AnyColdStore) -> None:
     server.script(Answer(404), s3_error(404, "NoSuchKey"))
 
     with pytest.raises(ObjectMissing):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from archiver.model import Deleted
+from archiver.stores.cold_boto3 import Boto3ColdStore
 from tests.contract.cold_store_contract import ColdStoreContract
 from tests.contract.hot_store_contract import AWKWARD_PATHS, HotStoreContract
 from tests.contract.url_signer_contract import UrlSignerContract
@@ -63,6 +64,28 @@ class TestColdThatDoesNot(ColdStoreContract):
     @pytest.fixture
     def world(self, moto_url: str) -> Iterator[S3ColdWorld]:
         world = cold_world(settings_of(moto_url), ENFORCES_NOTHING)
+        yield world
+        world.store.close()
+        world.client.close()
+
+
+class TestColdByBoto3ThatEnforces(ColdStoreContract):
+    many_count = 120  # more than a page of them: tests/servers
+
+    @pytest.fixture
+    def world(self, moto_url: str) -> Iterator[S3ColdWorld]:
+        world = cold_world(settings_of(moto_url), ENFORCES_CREATE, Boto3ColdStore)
+        yield world
+        world.store.close()
+        world.client.close()
+
+
+class TestColdByBoto3ThatDoesNot(ColdStoreContract):
+    many_count = 120
+
+    @pytest.fixture
+    def world(self, moto_url: str) -> Iterator[S3ColdWorld]:
+        world = cold_world(settings_of(moto_url), ENFORCES_NOTHING, Boto3ColdStore)
         yield world
         world.store.close()
         world.client.close()

@@ -1,0 +1,178 @@
+"""The cold store by boto3 alone, for who wants its ways to the store and no others.
+
+It takes more time and CPU an object than obstore. Its answers are typed, so most need no
+second question. Imported only where it is chosen.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from archiver.errors import ObjectMissing, StoreDenied
+from archiver.model import ColdKey, ColdObject, ColdStat, Digest
+from archiver.stores.cold_bucket import READ_BYTES, ColdBucket, require_whole, stat_of_put
+from archiver.stores.s3_answers import told_by_botocore
+from archiver.stores.s3_listing import Listed, find
+from archiver.stores.s3_questions import Questions, encryption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from botocore.awsrequest import AWSRequest
+
+    from archiver.model import Capabilities
+    from archiver.stores.providers import Provider
+    from archiver.stores.s3 import S3Settings
+    from archiver.stores.s3_answers import Asked
+
+_NOT_FOUND = 404
+
+
+class Boto3ColdStore(ColdBucket):
+    """By boto3. Safe to share between threads, as its client is."""
+
+    def __init__(
+        self,
+        settings: S3Settings,
+        provider: Provider,
+        bucket: str,
+        path_prefix: str,
+        capabilities: Capabilities,
+    ) -> None:
+        super().__init__(settings, provider, bucket, path_prefix, capabilities)
+        self._asker = Questions(settings)
+        self._client = self._asker.client
+        self._client.meta.events.register("before-sign.s3.PutObject", _send_at_once)
+
+    def create(
+        self,
+        key: ColdKey,
+        body: bytes,
+        *,
+        metadata: Mapping[str, str],
+        content_type: str | None,
+        content_encoding: str | None,
+    ) -> ColdStat:
+        asked = self._asked("create", key)
+        headers = self._put_headers(content_type, content_encoding)
+        said: dict[str, Any] = {name.replace("-", ""): said for name, said in headers.items()}
+        if self._capabilities.enforces_create:
+            said["IfNoneMatch"] = "*"
+        if self._capabilities.returns_digest:
+            said["ChecksumSHA256"] = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        with self._asker.translate(asked):
+            answer = self._client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=body,
+                Metadata=metadata,
+                **said,
+                **encryption(self._settings),
+            )
+        return stat_of_put(asked, key, len(body), answer.get("ETag"))
+
+    def stat_many(self, keys: Sequence[ColdKey]) -> Mapping[ColdKey, ColdStat | None]:
+        for key in keys:
+            self._asked("stat", key)
+        requests = _Requests(self._asker, self._asked)
+        found = find(requests, keys, self._provider.list_pays_from)
+        return {
+            key: ColdStat(key, item["size"], item["e_tag"]) if (item := found[key]) else None
+            for key in keys
+        }
+
+    def look(self, key: ColdKey) -> ColdObject | None:
+        try:
+            with self._asker.translate(self._asked("look", key)):
+                head = self._client.head_object(Bucket=self._bucket, Key=key)
+        except ObjectMissing:
+            return None
+        return ColdObject(
+            ColdStat(key, head["ContentLength"], head.get("ETag")),
+            {name.lower(): said for name, said in head["Metadata"].items()},
+            head.get("ContentType"),
+            head.get("ContentEncoding"),
+        )
+
+    def readback(self, key: ColdKey) -> Digest:
+        sha256 = hashlib.sha256()
+        for buffer in self._buffers("readback", key):
+            sha256.update(buffer)
+        return Digest(sha256.digest())
+
+    def read(self, key: ColdKey) -> bytes:
+        return b"".join(self._buffers("read", key))
+
+    def signed_url(self, where: ColdKey, lifetime_seconds: int) -> str:
+        asked = self._asked("sign", where)
+        with self._asker.translate(asked):
+            return self._client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self._bucket, "Key": where},
+                ExpiresIn=lifetime_seconds,
+            )
+
+    def close(self) -> None:
+        self._asker.close()
+
+    def _buffers(self, operation: str, key: ColdKey) -> Iterator[bytes]:
+        """The stored bytes as they come, never decoded; all of them, or an error."""
+        asked, size_bytes = self._asked(operation, key), 0
+        with self._asker.translate(asked):
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            with closing(answer["Body"]) as body:
+                while buffer := body.read(READ_BYTES):
+                    size_bytes += len(buffer)
+                    yield buffer
+        if "ContentLength" not in answer:  # nothing would tell a cut from the end
+            raise asked.unavailable(code="no length")
+        require_whole(asked, size_bytes, answer["ContentLength"])
+
+    def _questions(self) -> Questions:
+        return self._asker
+
+
+def _send_at_once(request: AWSRequest, **_: Any) -> None:
+    """Else each put waits for the word of the store first, a round trip more."""
+    del request.headers["Expect"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Requests:
+    """What finding keys needs of boto3. HEADs go one by one: no thread is born for them."""
+
+    asker: Questions
+    asked: Callable[[str, ColdKey | None], Asked]
+
+    def pages(self, directory: str, after: str | None) -> Iterator[Sequence[Listed]]:
+        """LIST pages, unless these keys may read objects and may not list the bucket."""
+        pages = self.asker.pages(self.asked("list", None), f"{directory}/", after)
+        with suppress(StoreDenied):
+            for page in pages:
+                yield [
+                    {"path": item["Key"], "size": item["Size"], "e_tag": item.get("ETag")}
+                    for item in page
+                ]
+
+    def heads(self, keys: Sequence[str]) -> dict[str, Listed | None]:
+        return {key: self._head(ColdKey(key)) for key in keys}
+
+    def prove_missing(self, key: str) -> None:
+        self.asker.prove_missing(self.asked("stat", ColdKey(key)))
+
+    def _head(self, key: ColdKey) -> Listed | None:
+        asked = self.asked("stat", key)
+        with self.asker.translate(asked):
+            try:
+                head = self.asker.client.head_object(Bucket=asked.bucket, Key=key)
+            except ClientError as exc:
+                if told_by_botocore(exc).status == _NOT_FOUND:
+                    return None
+                raise
+        return {"path": key, "size": head["ContentLength"], "e_tag": head.get("ETag")}
