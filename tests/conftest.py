@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import hypothesis
+
+# How long an example takes says something of the machine, nothing of the code.
+hypothesis.settings.register_profile("archiver", deadline=None)
+hypothesis.settings.load_profile("archiver")
+
 pytest_plugins = [
     "tests.harness.hover",
     "tests.harness.moto",
