@@ -19,6 +19,7 @@ from archiver.engine.pool import ThreadPool
 from archiver.engine.release import Releaser
 from archiver.engine.run import Run, SweepPlan
 from archiver.engine.sweep import Sweep
+from archiver.engine.undo import undo
 from archiver.engine.width import MAX_WIDTH, AutoWidth, FixedWidth
 from archiver.errors import (
     BucketMissing,
@@ -48,12 +49,12 @@ from archiver.stores.s3 import S3Settings
 from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.config import Cold, Hot, Settings, SourceSettings
     from archiver.engine.stop import Stop
     from archiver.engine.width import Width
-    from archiver.model import Capabilities, Offer, Secret, SourceName
+    from archiver.model import Capabilities, Entry, Offer, Secret, SourceName, Undone
     from archiver.protocols import (
         ArchiveSource,
         Clock,
@@ -199,6 +200,41 @@ class Archiver:
             fixed = self._settings.concurrency
             self._widths[source] = AutoWidth() if fixed is None else FixedWidth(fixed)
         return self._widths[source]
+
+    @property
+    def source_names(self) -> Sequence[SourceName]:
+        return list(self._sources)
+
+    def require_restorable(self, source: SourceName) -> None:
+        """Prove that this source is set and can point its rows back.
+
+        Raises:
+            SettingsError, SourceRefused
+        """
+        (chosen,) = self._chosen([source])
+        if not chosen.can_restore:
+            problem = "it cannot point rows at their hot copies again"
+            fix = "Write the section `restored`, or the method on_restored of a plugin."
+            raise SourceRefused(source=source, problem=problem, fix=fix)
+
+    def undo(
+        self, source: SourceName, entries: Iterable[Entry], hold_seconds: float
+    ) -> Iterator[Undone]:
+        """Point rows of one source back at their hot copies; an answer each, lazily.
+
+        Raises:
+            SourceRefused: The source cannot.
+            TransientError, FatalError: The hot store or the ledger could not be asked. What
+                was answered is done.
+        """
+        (chosen,) = self._chosen([source])
+        own = self._settings_of[source]
+        hot = open_hot(own, min(own.timeout_seconds, own.lease_seconds / 2))
+        try:
+            releases = self._ledger.releases(chosen)
+            yield from undo(entries, hot, releases, hold_seconds=hold_seconds)
+        finally:
+            hot.close()
 
     def _recorded(self, source: SourceName, sweep: Sweep) -> Summary:
         """Run a sweep and note it; one that the database cannot be told of ran all the same."""

@@ -380,6 +380,47 @@ class ReleaseFailure:
     retry_after_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One receipt as the ledger tells it to others: with how it ended last."""
+
+    recorded: Recorded
+    is_pending: bool  # its hot copy is not let go of yet
+    outcome: Outcome | None = None
+    detail: str | None = None  # of the outcome: why
+    ended_at: datetime | None = None
+
+
+class UndoAnswer(enum.Enum):
+    """What `archiver undo` did for one receipt."""
+
+    UNDONE = "undone"  # the row points at its hot copy again, which stays
+    UNDONE_BEFORE = "undone before"
+    RELEASED = "released"  # the hot copy is deleted
+    RELEASING = "releasing"  # a live worker is about to delete it
+    KEPT = "kept"  # no release is pending: it ended otherwise, or the receipt allows none
+    CHANGED = "changed"  # the row does not hold that cold copy any more, or is in motion
+    HOT_MISSING = "hot copy missing"
+    HOT_CHANGED = "hot copy changed"
+    BUSY = "busy"  # the application holds the row
+    REFUSED = "refused"  # the row raises
+
+    @property
+    def is_undone(self) -> bool:
+        return self in (UndoAnswer.UNDONE, UndoAnswer.UNDONE_BEFORE)
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """The answer for one receipt."""
+
+    source: SourceName
+    id: CandidateId
+    receipt_id: ReceiptId
+    answer: UndoAnswer
+    detail: str | None = None
+
+
 class Deleted(enum.Enum):
     """What a hot delete did to one object."""
 
@@ -452,12 +493,14 @@ class SourceCounts:
     source: SourceName
     claimed_count: int
     waiting_count: int
+    held_count: int
     parked_count: int
     archived_count: int  # receipts
     archived_bytes: int
     pending_release_count: int
     released_count: int
     replaced_count: int
+    undone_count: int
     last_archived_at: datetime | None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ColdStat,
         Deleted,
         Digest,
+        Entry,
         FailAnswer,
         Failure,
         History,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
         Pause,
         Position,
         Receipt,
+        ReceiptId,
+        Recorded,
         Release,
         ReleaseEnd,
         ReleaseFailure,
@@ -46,7 +49,10 @@ if TYPE_CHECKING:
         Summary,
         SweepId,
         SweepRecord,
+        UndoAnswer,
+        Undone,
         Window,
+        WorkerId,
         WorkerStatus,
     )
 
@@ -267,6 +273,20 @@ class ArchiveSource(Protocol):
         taken; the others changed or are gone.
         """
 
+    def on_restored(
+        self, receipts: Sequence[Receipt], tx: Transaction
+    ) -> Collection[CandidateId]:
+        """The mirror: point the rows hot again that still hold that cold key, and nothing hot.
+
+        One statement for the whole group, each id in it once. Returns the ids taken.
+
+        Raises:
+            SourceRefused: This source cannot (`can_restore`).
+        """
+
+    @property
+    def can_restore(self) -> bool: ...
+
     def points_at(
         self, locations: Collection[HotLocation], tx: Transaction
     ) -> Collection[HotLocation]:
@@ -291,11 +311,19 @@ class ArchiveSource(Protocol):
 # --- the ledger -------------------------------------------------------------------------
 
 
+if TYPE_CHECKING:
+    # Which of these hot copies are not what was read any more: an answer for each such.
+    Look = Callable[[Sequence[Recorded]], Mapping[ReceiptId, UndoAnswer]]
+
+
 class Claims(Protocol):
     """Exclusive rights to move the candidates of one source, for one worker."""
 
     def begin(self) -> None:
-        """Start a sweep: the source prepares, and the order is read from its beginning."""
+        """Start a sweep: the source prepares, and the order is read from its beginning.
+
+        Holds that have ended are forgotten: their rows are fresh candidates of this sweep.
+        """
 
     def preview(self, limit: int | None) -> Iterator[Offer]:
         """What `claim` would offer, oldest first; nothing is written."""
@@ -364,6 +392,22 @@ class Releases(Protocol):
     def give_back_releases(self, releases: Sequence[Release]) -> None:
         """Let go without counting. Repeatable."""
 
+    def undo(
+        self, recorded: Sequence[Recorded], hold_seconds: float, look: Look
+    ) -> Sequence[Undone]:
+        """Point rows back at their hot copies, which then stay; an answer each.
+
+        Needs no lease. Only what is pending and no live worker holds; parked releases too. In
+        one transaction, unless a row spoils it: `look` is asked, the source points its rows
+        back, their releases end as `undone` (others of the same row and place as `replaced`),
+        and the ids are held: no sweep takes them for so long. While it lasts no release of the
+        source can be claimed, so what `look` has seen stays. Each id may be there once.
+        Repeatable.
+
+        Raises:
+            SourceRefused: The source cannot do it.
+        """
+
 
 class Records(Protocol):
     """What an operator asks the ledger. Reads, and one write: `retry`."""
@@ -373,9 +417,35 @@ class Records(Protocol):
     def parked(self, source: SourceName | None, limit: int) -> Sequence[ParkedRow]: ...
 
     def retry(self, source: SourceName | None, ids: Collection[CandidateId] | None) -> int:
-        """Let parked rows (all, or these) be candidates again, from zero attempts."""
+        """Let parked rows (all, or these) be candidates again, from zero attempts.
+
+        Of these ids a hold is ended as well; all parked rows leave all holds alone.
+        """
 
     def history(self, id_: CandidateId, source: SourceName | None) -> Sequence[History]: ...
+
+    def entries(
+        self, source: SourceName | None, since: datetime, until: datetime | None
+    ) -> Iterator[Entry]:
+        """Every receipt archived from `since` on and before `until`, by (time, receipt id).
+
+        Lazy, and between two pages no transaction is open: how a receipt ended is told as of
+        when its page was read.
+        """
+
+    def newest_entries(
+        self,
+        source: SourceName,
+        since: datetime,
+        until: datetime | None = None,
+        worker: WorkerId | None = None,
+    ) -> Iterator[Entry]:
+        """The same of one source, and perhaps one worker: the last receipt of each id in it."""
+
+    def newest_entries_of(
+        self, ids: Collection[CandidateId], source: SourceName | None
+    ) -> Sequence[Entry]:
+        """The last receipt of each of these ids, in every source that has one."""
 
 
 class Fleet(Protocol):
@@ -419,3 +489,6 @@ class Fleet(Protocol):
 
     def sweeps(self, source: SourceName | None, limit: int) -> Sequence[SweepRecord]:
         """The last sweeps, newest first."""
+
+    def sweep(self, sweep: SweepId) -> SweepRecord | None:
+        """The sweep of this number, if it is still known."""

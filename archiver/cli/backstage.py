@@ -11,12 +11,12 @@ from archiver.errors import SettingsError
 from archiver.ops.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from archiver.config import Settings
     from archiver.engine.stop import Stop
-    from archiver.model import Offer, SourceName, Summary
+    from archiver.model import Entry, Offer, SourceName, Summary, Undone
     from archiver.protocols import Clock, Fleet, Observer, Records
 
 
@@ -28,6 +28,15 @@ class OpenArchiver(Protocol):
 
     @property
     def fleet(self) -> Fleet: ...
+
+    @property
+    def source_names(self) -> Sequence[SourceName]: ...
+
+    def require_restorable(self, source: SourceName, /) -> None: ...
+
+    def undo(
+        self, source: SourceName, entries: Iterable[Entry], hold_seconds: float, /
+    ) -> Iterator[Undone]: ...
 
     def count_backlog(self, sources: Sequence[str] | None, /) -> None: ...
 

@@ -10,7 +10,7 @@ import click
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode
 from archiver.cli.paper import instant, print_facts, print_json, print_table, say, warn
-from archiver.model import CandidateId, Pause, SourceName
+from archiver.model import CandidateId, ClaimState, Pause, SourceName
 from archiver.ops.human import bytes_text, count_text
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def _source(help_text: str) -> Callable[[Callable[..., int]], Callable[..., int]
 
 
 @contextmanager
-def _asking(backstage: Backstage) -> Iterator[OpenArchiver]:
+def asking(backstage: Backstage) -> Iterator[OpenArchiver]:
+    """An open ledger; what its sources warn of goes to stderr."""
     settings = backstage.read_settings_with_database()
     app = backstage.import_app()
     with app.open_archiver(settings, _tell_warnings, backstage.clock) as archiver:
@@ -64,7 +65,7 @@ def _source_name(name: str | None) -> SourceName | None:
 @pass_backstage
 def status(backstage: Backstage, *, as_json: bool) -> int:
     """Show sources, counts and workers."""
-    with _asking(backstage) as archiver:
+    with asking(backstage) as archiver:
         ledger_id = archiver.fleet.ledger_id
         sources, workers = archiver.records.counts(), archiver.fleet.workers()
         paused = archiver.fleet.paused()
@@ -86,7 +87,7 @@ def _print_sources(sources: Sequence[SourceCounts]) -> None:
     if not sources:
         say("No source has been swept yet.")
         return
-    numbers = "archived size in-grace released replaced claimed waiting parked"
+    numbers = "archived size in-grace released replaced undone claimed waiting held parked"
     print_table(
         ["source", *numbers.split(), "last"],
         (
@@ -97,8 +98,10 @@ def _print_sources(sources: Sequence[SourceCounts]) -> None:
                 count_text(counts.pending_release_count),
                 count_text(counts.released_count),
                 count_text(counts.replaced_count),
+                count_text(counts.undone_count),
                 count_text(counts.claimed_count),
                 count_text(counts.waiting_count),
+                count_text(counts.held_count),
                 count_text(counts.parked_count),
                 instant(counts.last_archived_at),
             ]
@@ -153,7 +156,7 @@ def pause(backstage: Backstage, *, releases: bool) -> int:
 
     Each obeys within one heartbeat, a quarter of ARCHIVE_LEASE.
     """
-    with _asking(backstage) as archiver:
+    with asking(backstage) as archiver:
         archiver.fleet.pause(Pause.RELEASES if releases else Pause.ALL)
     what = "No hot copy is deleted" if releases else "Nothing is moved or deleted"
     say(f"{what} before `archiver resume`; workers obey within one heartbeat.")
@@ -164,7 +167,7 @@ def pause(backstage: Backstage, *, releases: bool) -> int:
 @pass_backstage
 def resume(backstage: Backstage) -> int:
     """End a pause."""
-    with _asking(backstage) as archiver:
+    with asking(backstage) as archiver:
         archiver.fleet.pause(Pause.NOTHING)
     say("Nothing is paused.")
     return ExitCode.DONE
@@ -180,7 +183,7 @@ def resume(backstage: Backstage) -> int:
 @pass_backstage
 def history(backstage: Backstage, *, source: str | None, limit: int, as_json: bool) -> int:
     """List the last sweeps, newest first."""
-    with _asking(backstage) as archiver:
+    with asking(backstage) as archiver:
         sweeps = archiver.fleet.sweeps(_source_name(source), limit)
     if as_json:
         print_json({"sweeps": sweeps})
@@ -240,7 +243,7 @@ def _state_of(summary: Summary | None) -> str:
 @pass_backstage
 def parked(backstage: Backstage, *, source: str | None, limit: int, as_json: bool) -> int:
     """List rows set aside, and why."""
-    with _asking(backstage) as archiver:
+    with asking(backstage) as archiver:
         rows = archiver.records.parked(_source_name(source), limit)
     if as_json:
         print_json({"parked": rows})
@@ -292,13 +295,14 @@ def retry(
 ) -> int:
     """Make parked rows candidates again.
 
-    Their attempts are forgotten.
+    Their attempts are forgotten. A hold that `archiver undo` has laid on a row ends where its
+    id is named; --all leaves holds alone.
     """
     if everything == bool(ids):
         message = "name the ids of parked rows, or give --all."
         raise click.UsageError(message)
     chosen = None if everything else [CandidateId(id_) for id_ in dict.fromkeys(ids)]
-    with _asking(backstage) as archiver:
+    with asking(backstage) as archiver:
         count = archiver.records.retry(_source_name(source), chosen)
     if as_json:
         print_json({"retried": count})
@@ -306,7 +310,7 @@ def retry(
         say(f"{count_text(count)} parked rows are candidates again.")
     else:
         of = count_text(len(chosen))
-        say(f"{count_text(count)} of {of} ids were parked and are candidates again.")
+        say(f"{count_text(count)} of {of} ids were parked or held and are candidates again.")
     is_complete = chosen is None or count >= len(chosen)
     return ExitCode.DONE if is_complete else ExitCode.UNFINISHED
 
@@ -321,7 +325,7 @@ def retry(
 @pass_backstage
 def show(backstage: Backstage, *, id_: str, source: str | None, as_json: bool) -> int:
     """Show an id's claim and receipts."""
-    with _asking(backstage) as archiver:
+    with asking(backstage) as archiver:
         histories = archiver.records.history(CandidateId(id_), _source_name(source))
     if as_json:
         print_json({"histories": [_history_fields(history) for history in histories]})
@@ -352,7 +356,8 @@ def _claim_facts(history: History) -> dict[str, str]:
         facts["hot"] = str(history.claim_location)
     facts["attempts"] = count_text(history.attempts_count)
     if history.next_attempt_at is not None:
-        facts["next attempt"] = instant(history.next_attempt_at)
+        is_held = history.claim_state is ClaimState.HELD
+        facts["held until" if is_held else "next attempt"] = instant(history.next_attempt_at)
     return facts
 
 

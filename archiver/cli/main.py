@@ -14,10 +14,12 @@ from archiver import __version__
 from archiver.cli import once as once_command
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode, of_error
+from archiver.cli.export import ledger
 from archiver.cli.ledger import history, parked, pause, resume, retry, show, status
 from archiver.cli.options import DURATION
 from archiver.cli.paper import clean, warn
 from archiver.cli.setup import check, demo, migrate
+from archiver.cli.undo import undo
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
@@ -121,5 +123,18 @@ def cli(
     raise click.UsageError(message, context)
 
 
-for _command in (check, migrate, status, history, parked, retry, show, pause, resume, demo):
+for _command in (
+    check,
+    migrate,
+    status,
+    history,
+    parked,
+    retry,
+    show,
+    pause,
+    resume,
+    undo,
+    ledger,
+    demo,
+):
     cli.add_command(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -15,14 +16,44 @@ class _Duration(click.ParamType[float]):
 
     name = "duration"
 
+    def __init__(self, *, at_least_seconds: float) -> None:
+        self._at_least_seconds = at_least_seconds
+
     def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> float:
         from archiver.config import values  # noqa: PLC0415  # not for --help
 
-        kind = values.duration(at_least_seconds=0.001)
+        kind = values.duration(at_least_seconds=self._at_least_seconds)
         try:
             return kind.parse(value)
         except ValueError:
             self.fail(f"'{value}'; it must be {kind.accepts}", param, ctx)
 
 
-DURATION = _Duration()
+DURATION = _Duration(at_least_seconds=0.001)
+DURATION_OR_NONE = _Duration(at_least_seconds=0.0)
+
+
+def moment(option: str, text: str, now: datetime) -> datetime:
+    """An instant: a duration before `now`, a date, or a date and time with its zone.
+
+    Raises:
+        click.BadParameter: It is none of these. Without its zone a time is nobody's.
+    """
+    from archiver.config.values import parse_duration  # noqa: PLC0415
+
+    try:
+        return now - timedelta(seconds=parse_duration(text))
+    except (ValueError, OverflowError):
+        pass  # no duration: then it is one of the next
+    try:
+        at = datetime.fromisoformat(text)
+        is_date = at.tzinfo is None and len(text) == len("2026-01-31")
+        if is_date or at.tzinfo is not None:
+            return at.replace(tzinfo=UTC) if is_date else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    message = (
+        f"'{text}'; it must be 2h or 7d (so long ago), 2026-01-31 (midnight UTC), or a time "
+        "with its zone such as 2026-01-31T12:00Z"
+    )
+    raise click.BadParameter(message, param_hint=option)

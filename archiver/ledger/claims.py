@@ -27,6 +27,7 @@ _SQL = load("claims.sql")
 
 _ALONE_AT = 5  # deaths of workers, after which a claim is handed out alone; one more parks it
 _PAGE_OFFERS = 500  # asked of a source at least: many may be parked, or claimed by others
+_HOLDS = 20_000  # forgotten in one transaction
 _PREVIEW_OFFERS = 5000  # each page of a preview prepares the source anew
 
 
@@ -77,6 +78,7 @@ class PostgresClaims:
         self._cursor: Position | None = None  # how far this sweep has read the order
 
     def begin(self) -> None:
+        self._forget_ended_holds()
         with self._database.transaction("begin") as tx:
             self._prepare(tx)
         self._cursor = None
@@ -246,6 +248,14 @@ class PostgresClaims:
             self._prepare(tx)
             page = self._find_candidates(tx, _PREVIEW_OFFERS, after)
             return page, self._in_the_way(tx, page)
+
+    def _forget_ended_holds(self) -> None:
+        """As many transactions as it takes: a hold may have been laid on a million rows."""
+        parameters = {"source": self._source.name, "limit": _HOLDS}
+        forgotten_count = _HOLDS
+        while forgotten_count >= _HOLDS:
+            with self._database.transaction("begin") as tx:
+                forgotten_count = tx.execute(_SQL["forget_ended_holds"], parameters).rowcount
 
     def _lock_source(self, tx: Connection) -> None:
         tx.execute(_SQL["lock_source"], {"source": self._source.name})

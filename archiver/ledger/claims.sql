@@ -7,6 +7,20 @@ select pg_advisory_xact_lock(hashtextextended('archiver ' || %(source)s, 0))
 -- One transaction at a time keeps house; claims go on beside it.
 select pg_advisory_xact_lock(hashtextextended('archiver housekeeping ' || %(source)s, 0))
 
+-- forget_ended_holds --
+-- Drop some of the holds whose time is over: their rows are asked anew.
+delete from archiver.claim c
+where c.source = %(source)s
+  and c.id in (
+      select h.id
+      from archiver.claim h
+      where h.source = %(source)s
+        and h.state = 'held'
+        and h.next_attempt_at <= statement_timestamp()
+      limit %(limit)s
+      for update skip locked
+  )
+
 -- park_worker_killers --
 -- Set aside what has just killed one worker too many.
 update archiver.claim c
@@ -70,10 +84,11 @@ where source = %(source)s and state = 'claimed'
 
 -- find_in_the_way --
 -- Which of these offers have a claim that stands in their way. A park binds only the row
--- that failed. `is_free`: the claim is a retry or a take-over that could be claimed now.
+-- that failed; a hold binds the id. `is_free`: the claim is a retry or a take-over that could be
+-- claimed now, or a hold that the next sweep forgets.
 select c.id,
        coalesce(
-           (c.state = 'waiting' and c.next_attempt_at <= statement_timestamp())
+           (c.state in ('waiting', 'held') and c.next_attempt_at <= statement_timestamp())
            or (c.state = 'claimed'
                and (w.left_at is not null or w.lease_until <= statement_timestamp())),
            false

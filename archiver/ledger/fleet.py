@@ -28,7 +28,7 @@ from archiver.model import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from archiver.ledger.database import Connection, Database
+    from archiver.ledger.database import Connection, Database, Row
     from archiver.protocols import Clock
 
 _SQL = load("fleet.sql")
@@ -174,17 +174,12 @@ class PostgresFleet:
     def sweeps(self, source: SourceName | None, limit: int) -> Sequence[SweepRecord]:
         with self._database.transaction("sweeps") as tx:
             rows = fetch(tx, _SQL["list_sweeps"], {"source": source, "limit": limit})
-        return [
-            SweepRecord(
-                sweep_id=SweepId(row["sweep_id"]),
-                source=SourceName(row["source"]),
-                worker=WorkerId(row["worker_id"]),
-                started_at=row["started_at"].astimezone(UTC),
-                ended_at=None if row["ended_at"] is None else row["ended_at"].astimezone(UTC),
-                summary=None if row["summary"] is None else Summary.from_json(row["summary"]),
-            )
-            for row in rows
-        ]
+        return [_sweep_from(row) for row in rows]
+
+    def sweep(self, sweep: SweepId) -> SweepRecord | None:
+        with self._database.transaction("sweep") as tx:
+            found = fetch(tx, _SQL["find_sweep"], {"sweep_id": sweep})
+        return _sweep_from(found[0]) if found else None
 
     @property
     def _lease(self) -> Lease:
@@ -199,6 +194,17 @@ class PostgresFleet:
         # From before the statement was sent: the row's lease began later than that.
         deadline = asked_at + self._lease_seconds
         return Lease(worker, epoch, deadline, self._lease_seconds, _pause_of(pauses))
+
+
+def _sweep_from(row: Row) -> SweepRecord:
+    return SweepRecord(
+        sweep_id=SweepId(row["sweep_id"]),
+        source=SourceName(row["source"]),
+        worker=WorkerId(row["worker_id"]),
+        started_at=row["started_at"].astimezone(UTC),
+        ended_at=None if row["ended_at"] is None else row["ended_at"].astimezone(UTC),
+        summary=None if row["summary"] is None else Summary.from_json(row["summary"]),
+    )
 
 
 def _pause_of(pauses: Sequence[str] | None) -> Pause:

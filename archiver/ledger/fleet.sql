@@ -140,3 +140,9 @@ from archiver.sweep
 where %(source)s::text is null or source = %(source)s
 order by sweep_id desc
 limit %(limit)s
+
+-- find_sweep --
+-- The sweep of this number.
+select sweep_id, source, worker_id, started_at, ended_at, summary
+from archiver.sweep
+where sweep_id = %(sweep_id)s

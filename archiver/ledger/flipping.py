@@ -7,6 +7,7 @@ halved, again and again, until the row that is meant stands alone.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
@@ -45,12 +46,33 @@ def flip(
     Raises:
         RowBusy, RowRefused: Nothing was flipped, the transaction is as it was.
     """
+    with _in_savepoint(source, "on_archived", tx, wait_seconds):
+        return source.on_archived(receipts, tx)
+
+
+def point_back(
+    source: ArchiveSource, receipts: Sequence[Receipt], tx: Connection, *, wait_seconds: float
+) -> Collection[CandidateId]:
+    """The mirror: let the source point these rows hot again.
+
+    Raises:
+        RowBusy, RowRefused: As by `flip`.
+        SourceRefused: The source cannot.
+    """
+    with _in_savepoint(source, "on_restored", tx, wait_seconds):
+        return source.on_restored(receipts, tx)
+
+
+@contextmanager
+def _in_savepoint(
+    source: ArchiveSource, operation: str, tx: Connection, wait_seconds: float
+) -> Iterator[None]:
     try:
         with tx.transaction():
             milliseconds = str(max(1, round(wait_seconds * 1000)))
             tx.execute(_SQL["set_lock_timeout"], {"timeout": milliseconds})
-            with blaming(source.name, "on_archived", leaves_rows=True):
-                return source.on_archived(receipts, tx)
+            with blaming(source.name, operation, leaves_rows=True):
+                yield
     except psycopg.Error as exc:
         if is_contention(exc):
             raise RowBusy from exc

@@ -17,6 +17,7 @@ from archiver.ledger.records import PostgresRecords
 from archiver.ledger.releases import PostgresReleases
 from archiver.ledger.settings import LedgerSettings
 from archiver.ledger.translation import blaming
+from archiver.ledger.undoing import Undoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,7 +91,10 @@ class PostgresLedger:
 
     def releases(self, source: ArchiveSource) -> PostgresReleases:
         seen = self._seen_releases[source.name]
-        return PostgresReleases(source, self._database, self.fleet, self._backoff, seen)
+        undoing = Undoing(source, self._database, self._settings)
+        return PostgresReleases(
+            source, self._database, self.fleet, self._backoff, seen, undoing
+        )
 
     def check(self) -> None:
         """Prove that the ledger's tables serve this release.

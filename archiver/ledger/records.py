@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from archiver.ledger import rows
@@ -11,6 +11,7 @@ from archiver.ledger.queries import load
 from archiver.model import (
     CandidateId,
     ClaimState,
+    Entry,
     History,
     Outcome,
     ParkedRow,
@@ -19,12 +20,16 @@ from archiver.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-    from datetime import datetime
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from archiver.ledger.database import Database, Row
+    from archiver.model import WorkerId
 
 _SQL = load("records.sql")
+
+_PAGE_ENTRIES = 5000
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_END = "infinity"  # Python has no such datetime
 
 
 class PostgresRecords:
@@ -80,6 +85,50 @@ class PostgresRecords:
             )
             for name in sources
         ]
+
+    def entries(
+        self, source: SourceName | None, since: datetime, until: datetime | None
+    ) -> Iterator[Entry]:
+        asked = {"source": source, "since": since, "until": until or _NO_END}
+        return self._pages("list_entries", asked)
+
+    def newest_entries(
+        self,
+        source: SourceName,
+        since: datetime,
+        until: datetime | None = None,
+        worker: WorkerId | None = None,
+    ) -> Iterator[Entry]:
+        asked = {"source": source, "since": since, "until": until or _NO_END}
+        return self._pages("list_newest_entries", {**asked, "worker_id": worker})
+
+    def newest_entries_of(
+        self, ids: Collection[CandidateId], source: SourceName | None
+    ) -> Sequence[Entry]:
+        asked = {"ids": list(ids), "source": source}
+        with self._database.transaction("newest_entries_of") as tx:
+            return [_entry(row) for row in fetch(tx, _SQL["list_newest_entries_of"], asked)]
+
+    def _pages(self, query: str, asked: Mapping[str, object]) -> Iterator[Entry]:
+        """By keyset: a cursor would keep a snapshot, and with it every dead row, for hours."""
+        after = {"after_at": _BEGINNING, "after_id": 0}
+        while True:
+            with self._database.transaction(query) as tx:
+                page = fetch(tx, _SQL[query], {**asked, **after, "limit": _PAGE_ENTRIES})
+            yield from map(_entry, page)
+            if len(page) < _PAGE_ENTRIES:
+                return
+            after = {"after_at": page[-1]["archived_at"], "after_id": page[-1]["receipt_id"]}
+
+
+def _entry(row: Row) -> Entry:
+    return Entry(
+        recorded=rows.recorded_from(row),
+        is_pending=row["is_pending"],
+        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
+        detail=row["detail"],
+        ended_at=_utc(row["ended_at"]),
+    )
 
 
 def _history(

@@ -4,6 +4,8 @@ with claims as (
     select source,
            count(*) filter (where state = 'claimed') as claimed_count,
            count(*) filter (where state = 'waiting') as waiting_count,
+           count(*) filter (where state = 'held'
+                            and next_attempt_at > clock_timestamp()) as held_count,
            count(*) filter (where state = 'parked') as parked_count
     from archiver.claim
     group by source
@@ -24,19 +26,22 @@ releases as (
 outcomes as (
     select source,
            count(*) filter (where outcome = 'released') as released_count,
-           count(*) filter (where outcome = 'replaced') as replaced_count
+           count(*) filter (where outcome = 'replaced') as replaced_count,
+           count(*) filter (where outcome = 'undone') as undone_count
     from archiver.outcome
     group by source
 )
 select source,
        coalesce(c.claimed_count, 0) as claimed_count,
        coalesce(c.waiting_count, 0) as waiting_count,
+       coalesce(c.held_count, 0) as held_count,
        coalesce(c.parked_count, 0) + coalesce(p.parked_count, 0) as parked_count,
        coalesce(r.archived_count, 0) as archived_count,
        coalesce(r.archived_bytes, 0) as archived_bytes,
        coalesce(p.pending_release_count, 0) as pending_release_count,
        coalesce(o.released_count, 0) as released_count,
        coalesce(o.replaced_count, 0) as replaced_count,
+       coalesce(o.undone_count, 0) as undone_count,
        r.last_archived_at
 from claims c
 full join receipts r using (source)
@@ -64,8 +69,9 @@ limit %(limit)s
 
 -- forget_parked --
 -- Forget that rows were set aside: their source offers them again, if they are still there.
+-- A hold is forgotten where its id is named.
 delete from archiver.claim
-where state = 'parked'
+where (state = 'parked' or (state = 'held' and %(ids)s::text[] is not null))
   and (%(source)s::text is null or source = %(source)s)
   and (%(ids)s::text[] is null or id = any(%(ids)s::text[]))
 
@@ -105,3 +111,113 @@ left join lateral (
 where a.id = %(id)s
   and (%(source)s::text is null or a.source = %(source)s)
 order by a.receipt_id desc
+
+-- list_entries --
+-- A page of the receipts of a time, each with how it ended last, by (archived_at, receipt_id).
+-- The bare comparison is there for the index, which keeps each time once; the lateral joins
+-- take two looks at an index for each receipt, however many releases are pending.
+with page as materialized (
+    select a.*
+    from archiver.archived a
+    where a.archived_at >= greatest(%(since)s::timestamptz, %(after_at)s::timestamptz)
+      and (a.archived_at, a.receipt_id) > (%(after_at)s::timestamptz, %(after_id)s)
+      and a.archived_at < %(until)s::timestamptz
+      and (%(source)s::text is null or a.source = %(source)s)
+    order by a.archived_at, a.receipt_id
+    limit %(limit)s
+)
+select a.receipt_id, a.source, a.id, a.epoch, a.worker_id, a.number, a.hot_bucket,
+       a.hot_path, a.provider, a.cold_bucket, a.cold_key, a.size_bytes, a.digest,
+       a.content_digest, a.etag, a.hot_size_bytes, a.hot_etag, a.hot_version,
+       a.hot_modified_at, a.evidence, a.group_id, a.archived_at,
+       p.receipt_id is not null as is_pending, o.outcome, o.detail, o.at as ended_at
+from page a
+left join lateral (
+    select r.receipt_id
+    from archiver.release r
+    where r.receipt_id = a.receipt_id
+    limit 1
+) as p on true
+left join lateral (
+    select e.outcome, e.detail, e.at
+    from archiver.outcome e
+    where e.receipt_id = a.receipt_id
+    order by e.at desc
+    limit 1
+) as o on true
+order by a.archived_at, a.receipt_id
+
+-- list_newest_entries --
+-- The same of one source, and of one worker where one is asked for: of each id the last.
+with page as materialized (
+    select a.*
+    from archiver.archived a
+    where a.archived_at >= greatest(%(since)s::timestamptz, %(after_at)s::timestamptz)
+      and (a.archived_at, a.receipt_id) > (%(after_at)s::timestamptz, %(after_id)s)
+      and a.archived_at < %(until)s::timestamptz
+      and a.source = %(source)s
+      and (%(worker_id)s::bigint is null or a.worker_id = %(worker_id)s)
+      and a.receipt_id = (
+          select max(n.receipt_id)
+          from archiver.receipt n
+          where n.id = a.id and n.source = a.source
+            and n.archived_at < %(until)s::timestamptz
+            and (%(worker_id)s::bigint is null or n.worker_id = %(worker_id)s)
+      )
+    order by a.archived_at, a.receipt_id
+    limit %(limit)s
+)
+select a.receipt_id, a.source, a.id, a.epoch, a.worker_id, a.number, a.hot_bucket,
+       a.hot_path, a.provider, a.cold_bucket, a.cold_key, a.size_bytes, a.digest,
+       a.content_digest, a.etag, a.hot_size_bytes, a.hot_etag, a.hot_version,
+       a.hot_modified_at, a.evidence, a.group_id, a.archived_at,
+       p.receipt_id is not null as is_pending, o.outcome, o.detail, o.at as ended_at
+from page a
+left join lateral (
+    select r.receipt_id
+    from archiver.release r
+    where r.receipt_id = a.receipt_id
+    limit 1
+) as p on true
+left join lateral (
+    select e.outcome, e.detail, e.at
+    from archiver.outcome e
+    where e.receipt_id = a.receipt_id
+    order by e.at desc
+    limit 1
+) as o on true
+order by a.archived_at, a.receipt_id
+
+-- list_newest_entries_of --
+-- The last receipt of each of these ids, in whatever sources have it.
+with page as materialized (
+    select a.*
+    from archiver.archived a
+    where a.id = any(%(ids)s)
+      and (%(source)s::text is null or a.source = %(source)s)
+      and a.receipt_id = (
+          select max(n.receipt_id)
+          from archiver.receipt n
+          where n.id = a.id and n.source = a.source
+      )
+)
+select a.receipt_id, a.source, a.id, a.epoch, a.worker_id, a.number, a.hot_bucket,
+       a.hot_path, a.provider, a.cold_bucket, a.cold_key, a.size_bytes, a.digest,
+       a.content_digest, a.etag, a.hot_size_bytes, a.hot_etag, a.hot_version,
+       a.hot_modified_at, a.evidence, a.group_id, a.archived_at,
+       p.receipt_id is not null as is_pending, o.outcome, o.detail, o.at as ended_at
+from page a
+left join lateral (
+    select r.receipt_id
+    from archiver.release r
+    where r.receipt_id = a.receipt_id
+    limit 1
+) as p on true
+left join lateral (
+    select e.outcome, e.detail, e.at
+    from archiver.outcome e
+    where e.receipt_id = a.receipt_id
+    order by e.at desc
+    limit 1
+) as o on true
+order by a.id, a.source

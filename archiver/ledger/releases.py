@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from archiver.ledger.claims import Seen
     from archiver.ledger.database import Connection, Database, Row
     from archiver.ledger.fleet import PostgresFleet
-    from archiver.model import ReleaseFailure
-    from archiver.protocols import ArchiveSource
+    from archiver.ledger.undoing import Undoing
+    from archiver.model import Recorded, ReleaseFailure, Undone
+    from archiver.protocols import ArchiveSource, Look
 
 _SQL = load("releases.sql")
 
@@ -35,12 +36,14 @@ class PostgresReleases:
         fleet: PostgresFleet,
         backoff: Backoff,
         seen: Seen,
+        undoing: Undoing,
     ) -> None:
         self._source = source
         self._database = database
         self._fleet = fleet
         self._backoff = backoff
         self._seen = seen
+        self._undoing = undoing
 
     def claim_release(self, limit: int) -> Sequence[Release]:
         while True:
@@ -76,10 +79,16 @@ class PostgresReleases:
         with self._database.transaction("give_back_releases") as tx:
             tx.execute(_SQL["give_back_releases"], {"releases": Jsonb(listed)})
 
+    def undo(
+        self, recorded: Sequence[Recorded], hold_seconds: float, look: Look
+    ) -> Sequence[Undone]:
+        return self._undoing.undo(recorded, hold_seconds, look)
+
     def _claim(self, limit: int) -> tuple[Sequence[Release], Sequence[Release]]:
         """What was due, and of that what no row points at; the rest has ended."""
         with self._seen.lock:
             with self._database.transaction("claim_release") as tx:
+                tx.execute(_SQL["lock_out_undo"], {"source": self._source.name})
                 self._fleet.require_lease(tx)
                 due = self._claim_due(tx, limit)
                 free = self._without_pointed_at(tx, due) if due else []

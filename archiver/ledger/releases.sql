@@ -1,3 +1,8 @@
+-- lock_out_undo --
+-- Releases are claimed beside each other, but not beside an undo. What follows is a statement
+-- of its own, so that its snapshot shows what the undo has done.
+select pg_advisory_xact_lock_shared(hashtextextended('archiver release ' || %(source)s, 0))
+
 -- claim_releases --
 -- Claim receipts whose hot copies may go by now, oldest first: those that nobody holds, that
 -- a dead worker held, or that this worker claimed in a transaction whose reply got lost.

@@ -132,7 +132,9 @@ touched as (
 select flipped.id from flipped;
 
 -- restored --
--- The mirror: point hot again where the row still holds that cold key and no newer page.
+-- The mirror: point hot again where the row still holds that cold key and no newer page. A
+-- job that was marked stays so, as it does with a late page: were it to become `completed`
+-- once more, the application would tell its customers of it once more.
 with held as (
     select task.id
     from receipt

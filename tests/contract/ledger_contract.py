@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from archiver.errors import LeaseLost
+from archiver.errors import LeaseLost, StoreUnavailable
 from archiver.model import (
     Answer,
     CandidateId,
@@ -33,6 +34,8 @@ from archiver.model import (
     ReleaseFailure,
     SourceName,
     Summary,
+    SweepId,
+    UndoAnswer,
     Window,
 )
 from archiver.protocols import ArchiveSource
@@ -42,8 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from archiver.model import Claim, Release
-    from archiver.protocols import Claims, Fleet, Records, Releases
+    from archiver.model import Claim, ReceiptId, Recorded, Release, WorkerId
+    from archiver.protocols import Claims, Fleet, Look, Records, Releases
     from tests.fakes.table_source import PageRow
 
 LEASE_SECONDS = 60.0
@@ -53,6 +56,7 @@ RETRY_MAX_SECONDS = 100.0
 MAX_ATTEMPTS = 4
 
 SOURCE = SourceName("pages")
+EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Ledger(Protocol):
@@ -896,6 +900,394 @@ class LedgerContract:
         [history] = ledger.records.history(CandidateId("a"), None)
         assert [recorded.receipt for recorded, _, _ in history.receipts] == [second, first]
 
+    # --- undo --------------------------------------------------------------------------------
+
+    def undo(
+        self,
+        ledger: Ledger,
+        world: LedgerWorld,
+        *chosen: str,
+        hold_seconds: float = 100.0,
+        look: Look = lambda _: {},
+    ) -> dict[str, UndoAnswer]:
+        found = ledger.records.newest_entries_of([CandidateId(id_) for id_ in chosen], SOURCE)
+        recorded = [entry.recorded for entry in found]
+        answers = ledger.releases(world.rows).undo(recorded, hold_seconds, look)
+        assert [it.receipt_id for it in answers] == [it.receipt_id for it in recorded]
+        return {it.id: it.answer for it in answers}
+
+    def test_what_is_undone_points_hot_again_and_is_never_released(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        before = page("a")
+        world.rows.plant(before, page("b"))
+        self.archive(claims)
+
+        assert self.undo(ledger, world, "a") == {"a": UndoAnswer.UNDONE}
+
+        assert world.rows.row("a") == before
+        assert world.rows.row("b").hot_path is None
+        [history] = ledger.records.history(CandidateId("a"), None)
+        assert [outcome for _, outcome, _ in history.receipts] == [Outcome.UNDONE]
+        assert _release_ids(self.pass_grace(world).claim_release(9)) == ["b"]
+
+    def test_to_undo_needs_no_lease_and_again_changes_nothing(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        ledger.fleet.leave()
+
+        assert self.undo(ledger, world, "a") == {"a": UndoAnswer.UNDONE}
+        assert self.undo(ledger, world, "a") == {"a": UndoAnswer.UNDONE_BEFORE}
+
+        assert ledger.records.counts()[0].undone_count == 1
+
+    def test_a_hold_is_kept_and_then_the_row_is_a_fresh_candidate(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        [first] = self.archive(claims)
+        self.undo(ledger, world, "a", hold_seconds=100)
+
+        claims.begin()
+        assert claims.claim(9).is_drained
+        assert list(claims.preview(None)) == []
+        assert (claims.outlook().waiting_count, claims.outlook().next_due_seconds) == (0, None)
+        counts = ledger.records.counts()[0]
+        assert (counts.held_count, counts.waiting_count) == (1, 0)
+        [history] = ledger.records.history(CandidateId("a"), None)
+        assert (history.claim_state, history.claim_reason) == (ClaimState.HELD, "undone")
+        assert history.next_attempt_at is not None
+
+        world.pass_time(101)
+        later = world.worker()
+        claims = later.claims(world.rows)
+        assert [offer.id for offer in claims.preview(None)] == ["a"]
+        assert later.records.counts()[0].held_count == 0
+        claims.begin()
+        [fresh] = claims.claim(9).claims
+        assert (fresh.attempts_count, fresh.crashes_count) == (0, 0)
+        assert fresh.token.number > first.token.number
+        assert claims.record([proof(fresh)]) == [Answer.ACCEPTED]
+
+    def test_a_row_that_changes_under_its_hold_stays_held_and_is_asked_anew_after_it(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        self.undo(ledger, world, "a", hold_seconds=100)
+        newer = page("a", path="elsewhere.html.gz", content=b"newer")
+        world.rows.plant(newer)
+        claims.begin()
+        assert claims.claim(9).is_drained
+
+        world.pass_time(101)
+        claims = world.worker().claims(world.rows)
+        claims.begin()
+        [fresh] = claims.claim(9).claims
+        assert fresh.candidate.content_digest == newer.content_digest
+
+    def test_many_holds_that_ended_are_forgotten_at_once(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        chosen = [f"{number:02}" for number in range(30)]
+        world.rows.plant(*map(page, chosen))
+        self.archive(claims)
+        self.undo(ledger, world, *chosen, hold_seconds=0)
+
+        claims.begin()
+
+        assert ids(claims.claim(99)) == chosen
+
+    def test_a_hold_ends_early_for_an_id_that_is_named(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b"))
+        self.archive(claims)
+        self.undo(ledger, world, "a", "b")
+
+        assert ledger.records.retry(None, None) == 0
+        assert ledger.records.retry(None, [CandidateId("a")]) == 1
+
+        assert ids(claims.claim(9)) == ["a"]
+
+    def test_what_a_living_worker_may_be_deleting_is_not_undone(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        self.pass_grace(world).claim_release(9)
+
+        assert self.undo(world.worker(), world, "a") == {"a": UndoAnswer.RELEASING}
+        assert world.rows.row("a").hot_path is None
+
+    def test_a_place_that_is_being_deleted_for_another_row_is_not_pointed_at(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("twin", path="jobs/a.html.gz", minutes=1))
+        self.archive(claims)
+        self.pass_grace(world).claim_release(1)
+
+        answers = self.undo(world.worker(), world, "a", "twin")
+
+        assert answers == {"a": UndoAnswer.RELEASING, "twin": UndoAnswer.RELEASING}
+
+    def test_what_the_dead_held_can_be_undone_and_their_late_end_is_not_written(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        late = self.pass_grace(world)
+        [lost] = late.claim_release(9)
+        world.pass_time(LEASE_SECONDS + 1)
+        ledger = world.worker()
+
+        assert self.undo(ledger, world, "a") == {"a": UndoAnswer.UNDONE}
+        late.released([ReleaseEnd(lost, Outcome.RELEASED)])
+        late.fail_release([ReleaseFailure(lost, "late")])
+
+        [counts] = ledger.records.counts()
+        assert (counts.undone_count, counts.released_count) == (1, 0)
+        assert ledger.releases(world.rows).claim_release(9) == []
+
+    def test_what_is_released_cannot_be_undone(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b", minutes=1))
+        self.archive(claims)
+        releases = self.pass_grace(world)
+        one, two = releases.claim_release(9)
+        releases.released([ReleaseEnd(one, Outcome.RELEASED)])
+        releases.released([ReleaseEnd(two, Outcome.REPLACED, "another object is there now")])
+
+        answers = self.undo(world.worker(), world, "a", "b")
+
+        assert answers == {"a": UndoAnswer.RELEASED, "b": UndoAnswer.KEPT}
+        assert world.rows.row("a").hot_path is None
+
+    def test_a_receipt_that_allows_no_release_has_nothing_to_undo(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims, evidence=Evidence.UNPROVEN)
+
+        assert self.undo(ledger, world, "a") == {"a": UndoAnswer.KEPT}
+
+    def test_a_parked_release_can_be_undone(self, world: LedgerWorld, claims: Claims) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        releases = self.pass_grace(world)
+        [release] = releases.claim_release(9)
+        releases.fail_release([ReleaseFailure(release, "refused", is_permanent=True)])
+        ledger = world.worker()
+
+        assert self.undo(ledger, world, "a") == {"a": UndoAnswer.UNDONE}
+        assert ledger.records.parked(None, 9) == []
+
+    def test_a_row_that_was_captured_again_is_left_as_it_is(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("claimed"), page("captured"), page("gone"))
+        self.archive(claims)
+        world.rows.plant(page("claimed", content=b"newer"))
+        claims.begin()
+        assert ids(claims.claim(9)) == ["claimed"]
+        world.rows.plant(page("captured", content=b"newer"))
+        world.rows.remove("gone")
+
+        answers = self.undo(ledger, world, "claimed", "captured", "gone")
+
+        assert set(answers.values()) == {UndoAnswer.CHANGED}
+        assert world.rows.row("captured") == page("captured", content=b"newer")
+        assert claims.outlook().pending_release_count == 3
+        assert ledger.records.counts()[0].held_count == 0
+
+    def test_of_two_pending_receipts_the_one_the_row_points_at_is_undone(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        [first] = self.archive(claims)
+        world.rows.plant(page("a", path="newer.html.gz", content=b"newer"))
+        claims.begin()
+        key = ColdKey("prefix/jobs/a.ff.html.gz")
+        self.archive(claims, cold=replace(first.cold, key=key))
+
+        assert self.undo(ledger, world, "a") == {"a": UndoAnswer.UNDONE}
+
+        assert world.rows.row("a").hot_path == "newer.html.gz"
+        [due] = self.pass_grace(world).claim_release(9)
+        assert due.recorded.receipt == first
+
+    def test_an_older_release_of_the_same_place_ends_with_it(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        """Else it would delete the object that the row points at again."""
+        for _ in range(2):
+            world.rows.plant(page("a"))
+            claims.begin()
+            self.archive(claims)
+
+        self.undo(ledger, world, "a")
+
+        [history] = ledger.records.history(CandidateId("a"), None)
+        outcomes = [outcome for _, outcome, _ in history.receipts]
+        assert outcomes == [Outcome.UNDONE, Outcome.REPLACED]
+        assert claims.outlook().pending_release_count == 0
+
+    def test_what_is_amiss_in_hot_is_not_pointed_at(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b"), page("c"))
+        self.archive(claims)
+        asked: list[str] = []
+
+        def look(recorded: Sequence[Recorded]) -> dict[ReceiptId, UndoAnswer]:
+            asked.extend(one.receipt.id for one in recorded)
+            told = {"a": UndoAnswer.HOT_MISSING, "b": UndoAnswer.HOT_CHANGED}
+            return {
+                one.receipt_id: told[one.receipt.id]
+                for one in recorded
+                if one.receipt.id in told
+            }
+
+        answers = self.undo(ledger, world, "a", "b", "c", look=look)
+
+        assert list(answers.values()) == [
+            UndoAnswer.HOT_MISSING,
+            UndoAnswer.HOT_CHANGED,
+            UndoAnswer.UNDONE,
+        ]
+        assert sorted(asked) == ["a", "b", "c"]
+        assert [world.rows.row(id_).hot_path is None for id_ in "abc"] == [True, True, False]
+        assert ledger.records.counts()[0].pending_release_count == 2
+
+    def test_a_row_that_is_held_or_raises_spoils_no_other(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        chosen = [f"{number}" for number in range(9)]
+        world.rows.plant(*map(page, chosen))
+        self.archive(claims)
+        world.rows.plant(replace(world.rows.row("7"), refusal="frozen by law"))
+        found = ledger.records.newest_entries_of([CandidateId(it) for it in chosen], SOURCE)
+
+        with world.rows.hold("4"):
+            told = ledger.releases(world.rows).undo(
+                [entry.recorded for entry in found], 100, lambda _: {}
+            )
+
+        assert {it.id: it.answer for it in told if it.answer is not UndoAnswer.UNDONE} == {
+            "4": UndoAnswer.BUSY,
+            "7": UndoAnswer.REFUSED,
+        }
+        assert [it.detail for it in told if it.answer is UndoAnswer.REFUSED] == [
+            "frozen by law"
+        ]
+        assert ledger.records.counts()[0].undone_count == 7
+
+    def test_nothing_is_undone_in_part(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b"))
+        self.archive(claims)
+
+        def look(_: Sequence[Recorded]) -> dict[ReceiptId, UndoAnswer]:
+            raise StoreUnavailable(store="hot", operation="identify", code="cut")
+
+        with pytest.raises(StoreUnavailable):
+            self.undo(ledger, world, "a", "b", look=look)
+
+        assert [world.rows.row(id_).hot_path for id_ in "ab"] == [None, None]
+        assert claims.outlook().pending_release_count == 2
+
+    def test_of_an_undo_and_a_release_at_once_exactly_one_wins(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        chosen = [f"{number:02}" for number in range(40)]
+        world.rows.plant(*map(page, chosen))
+        self.archive(claims)
+        world.pass_time(GRACE_SECONDS + 1)
+        releasing = world.worker().releases(world.rows)
+        ledger = world.worker()
+
+        def release() -> list[str]:
+            held: list[str] = []
+            while due := releasing.claim_release(3):
+                held += _release_ids(due)
+            return held
+
+        def undo() -> list[str]:
+            undone: list[str] = []
+            for id_ in reversed(chosen):
+                answers = self.undo(ledger, world, id_)
+                undone += [it for it, told in answers.items() if told is UndoAnswer.UNDONE]
+            return undone
+
+        with ThreadPoolExecutor(2) as threads:
+            futures = [threads.submit(release), threads.submit(undo)]
+            released, undone = (future.result(timeout=60) for future in futures)
+
+        assert sorted(released + undone) == chosen
+        assert [id_ for id_ in chosen if world.rows.row(id_).hot_path] == sorted(undone)
+
+    # --- entries -----------------------------------------------------------------------------
+
+    def test_entries_tell_every_receipt_and_how_it_ended(
+        self, world: LedgerWorld, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b", minutes=1))
+        receipts = self.archive(claims)
+        releases = self.pass_grace(world)
+        [release] = releases.claim_release(1)
+        releases.released([ReleaseEnd(release, Outcome.RELEASED, "was gone already")])
+        records = world.worker().records
+
+        one, two = records.entries(SOURCE, EVER, None)
+
+        assert [it.recorded.receipt for it in (one, two)] == receipts
+        assert (one.is_pending, two.is_pending) == (False, True)
+        assert (one.outcome, one.detail) == (Outcome.RELEASED, "was gone already")
+        assert one.ended_at is not None
+        assert (two.outcome, two.detail, two.ended_at) == (None, None, None)
+        assert list(records.entries(None, EVER, None)) == [one, two]
+        assert list(records.entries(SourceName("other"), EVER, None)) == []
+
+    def test_entries_are_of_the_time_asked_for(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"))
+        self.archive(claims)
+        [entry] = ledger.records.entries(None, EVER, None)
+        at = entry.recorded.archived_at
+
+        assert list(ledger.records.entries(None, at, None)) == [entry]
+        assert list(ledger.records.entries(None, EVER, at)) == []
+        assert list(ledger.records.entries(None, at + timedelta(microseconds=1), None)) == []
+
+    def test_the_newest_entries_have_each_id_once(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims
+    ) -> None:
+        world.rows.plant(page("a"), page("b", minutes=1))
+        self.archive(claims)
+        world.rows.plant(page("a", content=b"newer"))
+        other = world.worker()
+        again = other.claims(world.rows)
+        again.begin()
+        [second] = self.archive(again)
+        records = ledger.records
+
+        newest = [entry.recorded.receipt for entry in records.newest_entries(SOURCE, EVER)]
+
+        assert [receipt.id for receipt in newest] == ["b", "a"]
+        assert newest[1] == second
+        mine = records.newest_entries(SOURCE, EVER, None, claims_worker(ledger))
+        assert [entry.recorded.receipt.id for entry in mine] == ["a", "b"]
+        both = [CandidateId("a"), CandidateId("b"), CandidateId("unknown")]
+        found = records.newest_entries_of(both, None)
+        assert [entry.recorded.receipt.id for entry in found] == ["a", "b"]
+        assert found[0].recorded.receipt == second
+        assert list(records.newest_entries_of(both, SourceName("other"))) == []
+
     # --- outlook and records -----------------------------------------------------------------
 
     def test_the_outlook_of_an_empty_ledger_is_empty(self, claims: Claims) -> None:
@@ -1097,9 +1489,15 @@ class LedgerContract:
         assert told.started_at <= told.ended_at
         (told,) = fleet.sweeps(other, 9)
         assert (told.ended_at, told.summary) == (None, None)
+        assert fleet.sweep(under_way) == told
+        assert fleet.sweep(SweepId(under_way + 999)) is None
 
     def test_all_workers_know_the_same_ledger(self, world: LedgerWorld) -> None:
         assert world.worker().fleet.ledger_id == world.worker().fleet.ledger_id != ""
+
+
+def claims_worker(ledger: Ledger) -> WorkerId:
+    return ledger.fleet.beat().worker
 
 
 def _by_id(failures: Sequence[Failure], answers: Sequence[FailAnswer]) -> dict[str, FailAnswer]:

@@ -20,6 +20,7 @@ from archiver.ledger.settings import LedgerSettings
 from archiver.model import (
     Answer,
     BadRow,
+    Candidate,
     CandidateId,
     Capabilities,
     Claim,
@@ -27,6 +28,7 @@ from archiver.model import (
     ColdKey,
     ColdLocation,
     Digest,
+    Entry,
     Evidence,
     FailAnswer,
     FencingToken,
@@ -47,6 +49,8 @@ from archiver.model import (
     SourceName,
     SweepId,
     SweepRecord,
+    UndoAnswer,
+    Undone,
     Window,
     WorkerId,
     WorkerStatus,
@@ -56,8 +60,8 @@ from tests.fakes.table_source import MemoryTransaction, RowIsHeld, RowRaises
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from archiver.model import Candidate, Failure, Offer, Position, ReleaseFailure, Summary
-    from archiver.protocols import ArchiveSource, Clock
+    from archiver.model import Failure, Offer, Position, ReleaseFailure, Summary
+    from archiver.protocols import ArchiveSource, Clock, Look
 
 _ALONE_AT = 5
 _PROBE_SECONDS = 7 * 86400.0
@@ -257,6 +261,10 @@ class FakeFleet:
             )
             return [it for it in newest_first if source in (None, it.source)][:limit]
 
+    def sweep(self, sweep: SweepId) -> SweepRecord | None:
+        with self._tables.lock:
+            return self._tables.sweeps.get(sweep)
+
     def _status(self, worker: WorkerId, row: _WorkerRow) -> WorkerStatus:
         left = timedelta(seconds=row.lease_until - self._ledger.clock.monotonic())
         moving = Counter(
@@ -296,6 +304,9 @@ class FakeClaims:
 
     def begin(self) -> None:
         with self._tables.lock:
+            for key, row in self._mine().items():
+                if row.state is ClaimState.HELD and self._is_free(row):
+                    del self._tables.claims[key]
             self._source.prepare(MemoryTransaction())
             self._cursor = None
 
@@ -343,6 +354,7 @@ class FakeClaims:
             row
             for row in self._mine().values()
             if self._is_free(row)
+            and row.state is not ClaimState.HELD
             and (row.crashes_count + self._is_crashed(row) >= _ALONE_AT) == is_alone
         ]
         free.sort(key=lambda row: (row.offer.due_at, row.offer.id))
@@ -408,7 +420,7 @@ class FakeClaims:
         return free or not self._is_free(row)
 
     def _is_free(self, row: _ClaimRow) -> bool:
-        if row.state is ClaimState.WAITING:
+        if row.state in (ClaimState.WAITING, ClaimState.HELD):
             assert row.next_attempt_at is not None
             return row.next_attempt_at <= self._ledger.clock.monotonic()
         is_held = row.state is ClaimState.CLAIMED
@@ -657,6 +669,75 @@ class FakeReleases:
                 if (row := self._held(release)) is not None:
                     row.token = None
 
+    def undo(
+        self, recorded: Sequence[Recorded], hold_seconds: float, look: Look
+    ) -> Sequence[Undone]:
+        with self._tables.lock:
+            answers = {one.receipt_id: self._unfit(one) for one in recorded}
+            fit = [one for one in recorded if answers[one.receipt_id] is None]
+            answers.update({id_: (answer, None) for id_, answer in look(fit).items()})
+            for one in fit:
+                if answers[one.receipt_id] is None:
+                    answers[one.receipt_id] = self._undo(one, hold_seconds)
+            return [
+                Undone(one.receipt.source, one.receipt.id, one.receipt_id, *told)
+                for one in recorded
+                if (told := answers[one.receipt_id])
+            ]
+
+    def _unfit(self, one: Recorded) -> tuple[UndoAnswer, str | None] | None:
+        if one.receipt_id not in self._tables.releases:
+            ends = [it for it in self._tables.outcomes if it[0].receipt_id == one.receipt_id]
+            if not ends:
+                return UndoAnswer.KEPT, "the receipt allows no release"
+            _, outcome, detail, _ = ends[-1]
+            if outcome is Outcome.RELEASED:
+                return UndoAnswer.RELEASED, detail
+            if outcome is Outcome.UNDONE:
+                return UndoAnswer.UNDONE_BEFORE, detail
+            return UndoAnswer.KEPT, detail or outcome.value
+        under_way = {
+            row.recorded.receipt.location
+            for row in self._tables.releases.values()
+            if row.token and self._fleet.is_alive(row.token.worker)
+        }
+        if one.receipt.location in under_way:
+            return UndoAnswer.RELEASING, None
+        claim = self._tables.claims.get((self._source.name, one.receipt.id))
+        if claim and claim.state in (ClaimState.CLAIMED, ClaimState.WAITING):
+            return UndoAnswer.CHANGED, "a candidate again"
+        return None
+
+    def _undo(self, one: Recorded, hold_seconds: float) -> tuple[UndoAnswer, str | None]:
+        receipt = one.receipt
+        try:
+            if not self._source.on_restored([receipt], MemoryTransaction()):
+                return UndoAnswer.CHANGED, None
+        except RowIsHeld:
+            return UndoAnswer.BUSY, None
+        except RowRaises as raised:
+            return UndoAnswer.REFUSED, str(raised)
+        same = [
+            row.recorded
+            for row in self._tables.releases.values()
+            if (it := row.recorded.receipt).location == receipt.location
+            and (it.source, it.id) == (receipt.source, receipt.id)
+        ]
+        for ended in same:
+            del self._tables.releases[ended.receipt_id]
+            outcome = Outcome.UNDONE if ended == one else Outcome.REPLACED
+            detail = None if ended == one else "a row points at it"
+            now = self._ledger.clock.now()
+            self._tables.outcomes.append((ended, outcome, detail, now))
+        self._tables.claims[receipt.source, receipt.id] = _ClaimRow(
+            Candidate(receipt.id, one.archived_at, receipt.location, ColdKey("")),
+            ClaimState.HELD,
+            replace(receipt.token, number=next(self._tables.numbers)),
+            next_attempt_at=self._ledger.clock.monotonic() + hold_seconds,
+            reason="undone",
+        )
+        return UndoAnswer.UNDONE, None
+
     def _held(self, release: Release) -> _ReleaseRow | None:
         row = self._tables.releases.get(release.recorded.receipt_id)
         is_mine = row is not None and row.token == release.token
@@ -687,12 +768,19 @@ class FakeRecords:
             source=name,
             claimed_count=states.count(ClaimState.CLAIMED),
             waiting_count=states.count(ClaimState.WAITING),
+            held_count=sum(
+                row.next_attempt_at is not None
+                and row.next_attempt_at > self._ledger.clock.monotonic()
+                for key, row in tables.claims.items()
+                if key[0] == name and row.state is ClaimState.HELD
+            ),
             parked_count=states.count(ClaimState.PARKED) + len(releases) - pending_count,
             archived_count=len(recorded),
             archived_bytes=sum(it.receipt.size_bytes for it in recorded),
             pending_release_count=pending_count,
             released_count=ends.count(Outcome.RELEASED),
             replaced_count=ends.count(Outcome.REPLACED),
+            undone_count=ends.count(Outcome.UNDONE),
             last_archived_at=max((it.archived_at for it in recorded), default=None),
         )
 
@@ -734,7 +822,8 @@ class FakeRecords:
             forgotten = [
                 key
                 for key, row in self._tables.claims.items()
-                if row.state is ClaimState.PARKED and is_meant(*key)
+                if is_meant(*key)
+                and (row.state is ClaimState.PARKED or (row.state is ClaimState.HELD and ids))
             ]
             revived = [
                 row
@@ -756,6 +845,53 @@ class FakeRecords:
             return [
                 self._history(name, id_) for name in sorted(names) if source in (None, name)
             ]
+
+    def entries(
+        self, source: SourceName | None, since: datetime, until: datetime | None
+    ) -> Iterator[Entry]:
+        with self._tables.lock:
+            found = [
+                self._entry(it)
+                for it in self._tables.receipts
+                if source in (None, it.receipt.source)
+                and since <= it.archived_at
+                and (until is None or it.archived_at < until)
+            ]
+        yield from sorted(
+            found, key=lambda it: (it.recorded.archived_at, it.recorded.receipt_id)
+        )
+
+    def newest_entries(
+        self,
+        source: SourceName,
+        since: datetime,
+        until: datetime | None = None,
+        worker: WorkerId | None = None,
+    ) -> Iterator[Entry]:
+        found = [
+            entry
+            for entry in self.entries(source, since, until)
+            if worker in (None, entry.recorded.receipt.token.worker)
+        ]
+        newest = {entry.recorded.receipt.id: entry for entry in found}
+        yield from (entry for entry in found if newest[entry.recorded.receipt.id] is entry)
+
+    def newest_entries_of(
+        self, ids: Collection[CandidateId], source: SourceName | None
+    ) -> Sequence[Entry]:
+        with self._tables.lock:
+            newest = {
+                (it.receipt.id, it.receipt.source): it
+                for it in self._tables.receipts
+                if it.receipt.id in ids and source in (None, it.receipt.source)
+            }
+            return [self._entry(newest[key]) for key in sorted(newest)]
+
+    def _entry(self, recorded: Recorded) -> Entry:
+        ends = [it for it in self._tables.outcomes if it[0].receipt_id == recorded.receipt_id]
+        _, outcome, detail, ended_at = ends[-1] if ends else (recorded, None, None, None)
+        is_pending = recorded.receipt_id in self._tables.releases
+        return Entry(recorded, is_pending, outcome, detail, ended_at)
 
     def _history(self, name: SourceName, id_: CandidateId) -> History:
         claim = self._tables.claims.get((name, id_))

@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -114,6 +115,7 @@ class _Common:
     """What both forms have in common: the parts of a source that ask no rows."""
 
     name = SourceName("pages")
+    can_restore = True
 
     def __init__(self) -> None:
         self.prepared_count = 0
@@ -177,6 +179,29 @@ class MemorySource(_Common):
                     raise RowRaises(refusal)
             for receipt in matching:
                 self._flip(receipt, tx)
+            return {receipt.id for receipt in matching}
+
+    def on_restored(
+        self, receipts: Sequence[Receipt], tx: MemoryTransaction
+    ) -> Collection[CandidateId]:
+        with self._lock:
+            matching = [
+                receipt
+                for receipt in receipts
+                if (row := self._rows.get(receipt.id)) is not None
+                and (row.hot_path, row.cold_key) == (None, receipt.cold.key)
+            ]
+            if self._held & {receipt.id for receipt in matching}:
+                raise RowIsHeld
+            for receipt in matching:
+                if refusal := self._rows[receipt.id].refusal:
+                    raise RowRaises(refusal)
+            for receipt in matching:
+                before, location = self._rows[receipt.id], receipt.location
+                self._rows[receipt.id] = replace(
+                    before, hot_bucket=location.bucket, hot_path=location.path, cold_key=None
+                )
+                tx.undo.append(partial(self.plant, before))
             return {receipt.id for receipt in matching}
 
     def points_at(
@@ -313,6 +338,30 @@ class TableSource(_Common):
             [receipt.location.bucket for receipt in receipts],
             [receipt.location.path for receipt in receipts],
             [_text(receipt.content_digest) for receipt in receipts],
+            [receipt.cold.key for receipt in receipts],
+        )
+        return {CandidateId(row[0]) for row in tx.execute(query, columns).fetchall()}
+
+    def on_restored(
+        self, receipts: Sequence[Receipt], tx: psycopg.Connection[Any]
+    ) -> Collection[CandidateId]:
+        query = """
+            with sent as (
+                select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[])
+                    as s (id, bucket, path, cold_key)
+            ),
+            held as (
+                select p.id, s.bucket, s.path from pages p join sent s on s.id = p.id
+                where p.cold_key = s.cold_key and p.hot_path is null
+                order by p.id for update of p
+            )
+            update pages p
+            set hot_bucket = held.bucket, hot_path = held.path, cold_key = null
+            from held where held.id = p.id returning p.id"""
+        columns = (
+            [receipt.id for receipt in receipts],
+            [receipt.location.bucket for receipt in receipts],
+            [receipt.location.path for receipt in receipts],
             [receipt.cold.key for receipt in receipts],
         )
         return {CandidateId(row[0]) for row in tx.execute(query, columns).fetchall()}

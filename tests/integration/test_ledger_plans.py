@@ -32,8 +32,10 @@ from generate_series(1, 60000) n;
 insert into archiver.place (provider, cold_bucket, prefix, hot_bucket)
 values ('r2', 'c', '', 'b');
 insert into archiver.receipt
-    (source, id, epoch, worker_id, number, place_id, cold_key, size_bytes, digest, evidence)
-select 'pages', 'id-' || n, 1, 1, n, 1, 'k' || n, 1, sha256(n::text::bytea), 1
+    (source, id, epoch, worker_id, number, place_id, cold_key, size_bytes, digest, evidence,
+     archived_at)
+select 'pages', 'id-' || n, 1, 1, n, 1, 'k' || n, 1, sha256(n::text::bytea), 1,
+       timestamptz '2030-01-01Z' + n * interval '1 second'
 from generate_series(1, 60000) n;
 insert into archiver.release (receipt_id, source, due_at)
 select receipt_id, source, now() + receipt_id * interval '1 second' from archiver.receipt;
@@ -44,7 +46,16 @@ analyze;
 
 _TOKENS = Jsonb([{"id": f"id-{n}", "epoch": 1, "worker_id": 1, "number": n} for n in range(50)])
 _ME: dict[str, Any] = {"source": "pages", "epoch": 1, "worker_id": 1, "seen_number": 10**6}
+_RECEIPTS: dict[str, Any] = {"receipt_ids": list(range(1, 51))}
+_PAGE: dict[str, Any] = {
+    "since": "2030-01-01T16:00Z",  # of 60,000 receipts the last 2,400
+    "until": "infinity",
+    "after_at": "1970-01-01Z",
+    "after_id": 0,
+    "limit": 1000,
+}
 _HOT: dict[tuple[str, str], dict[str, Any]] = {
+    ("claims.sql", "forget_ended_holds"): {"source": "pages", "limit": 100},
     ("claims.sql", "park_worker_killers"): {"source": "pages", "last_crash": 5},
     ("claims.sql", "take_over"): {**_ME, "alone_at": 5, "is_alone": False, "limit": 100},
     ("claims.sql", "find_moving"): {"source": "pages"},
@@ -63,6 +74,14 @@ _HOT: dict[tuple[str, str], dict[str, Any]] = {
     ("releases.sql", "fail_releases"): {"failures": _TOKENS},
     ("releases.sql", "give_back_releases"): {"releases": _TOKENS},
     ("records.sql", "find_receipts"): {"id": "id-7", "source": None},
+    ("records.sql", "list_entries"): {**_PAGE, "source": None},
+    ("records.sql", "list_newest_entries"): {**_PAGE, "source": "pages", "worker_id": None},
+    ("records.sql", "list_newest_entries_of"): {"ids": ["id-7"], "source": None},
+    ("undo.sql", "lock_pending"): _RECEIPTS,
+    ("undo.sql", "find_in_motion"): {"source": "pages", "ids": ["id-7", "id-8"]},
+    ("undo.sql", "find_endings"): _RECEIPTS,
+    ("undo.sql", "end_undone"): _RECEIPTS,
+    ("undo.sql", "hold"): {**_RECEIPTS, "hold_seconds": 60},
 }
 
 

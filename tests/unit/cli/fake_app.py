@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from archiver.cli.backstage import Backstage
 from archiver.cli.main import run
+from archiver.errors import SourceRefused
 from archiver.model import (
     Candidate,
     CandidateId,
@@ -19,9 +20,11 @@ from archiver.model import (
     ColdKey,
     ColdLocation,
     Digest,
+    Entry,
     Evidence,
     FencingToken,
     History,
+    HotIdentity,
     HotLocation,
     Outcome,
     ParkedRow,
@@ -34,13 +37,15 @@ from archiver.model import (
     Summary,
     SweepId,
     SweepRecord,
+    UndoAnswer,
+    Undone,
     WorkerId,
     WorkerStatus,
 )
 from tests.fakes.clock import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from archiver.config import Settings
     from archiver.engine.stop import Stop
@@ -81,6 +86,27 @@ HISTORY = History(
     receipts=((Recorded(ReceiptId(9), RECEIPT, AT), Outcome.RELEASED, AT),),
 )
 
+RELEASED = Entry(
+    Recorded(ReceiptId(9), RECEIPT, AT),
+    is_pending=False,
+    outcome=Outcome.RELEASED,
+    detail="was gone already",
+    ended_at=AT,
+)
+PENDING = Entry(
+    Recorded(
+        ReceiptId(10),
+        replace(
+            RECEIPT,
+            id=CandidateId("=t,2"),
+            identity=HotIdentity(2048, etag="hot"),
+            content_digest=Digest.of(b"content"),
+        ),
+        AT,
+    ),
+    is_pending=True,
+)
+
 
 @dataclass
 class FakeRecords:
@@ -89,10 +115,34 @@ class FakeRecords:
     parked_rows: tuple[ParkedRow, ...]
 
     def counts(self) -> Sequence[SourceCounts]:
-        return [SourceCounts(SOURCE, 1, 2, 3, 12_345, 1024**3, 4, 5, 6, AT)]
+        return [SourceCounts(SOURCE, 1, 2, 7, 3, 12_345, 1024**3, 4, 5, 6, 8, AT)]
 
     def parked(self, source: SourceName | None, limit: int) -> Sequence[ParkedRow]:
         return [row for row in self.parked_rows if source in (None, row.source)][:limit]
+
+    def entries(
+        self, source: SourceName | None, since: datetime, until: datetime | None
+    ) -> Iterator[Entry]:
+        for entry in (RELEASED, PENDING):
+            at = entry.recorded.archived_at
+            if source in (None, SOURCE) and since <= at and (until is None or at < until):
+                yield entry
+
+    def newest_entries(
+        self,
+        source: SourceName,
+        since: datetime,
+        until: datetime | None = None,
+        worker: WorkerId | None = None,
+    ) -> Iterator[Entry]:
+        del worker
+        return self.entries(source, since, until)
+
+    def newest_entries_of(
+        self, ids: Collection[CandidateId], source: SourceName | None
+    ) -> Sequence[Entry]:
+        found = self.entries(source, AT, None)
+        return [entry for entry in found if entry.recorded.receipt.id in ids]
 
     def retry(self, source: SourceName | None, ids: Collection[CandidateId] | None) -> int:
         rows = self.parked(source, len(self.parked_rows))
@@ -136,6 +186,9 @@ class FakeFleet:
             SweepRecord(SweepId(7), SOURCE, WorkerId(2), AT, AT, Summary(archived=12)),
         ]
         return [sweep for sweep in known if source in (None, sweep.source)][:limit]
+
+    def sweep(self, sweep: SweepId) -> SweepRecord | None:
+        return next((it for it in self.sweeps(None, 9) if it.sweep_id == sweep), None)
 
     def sweep_began(self, source: SourceName) -> SweepId:
         raise NotImplementedError
@@ -192,6 +245,23 @@ class FakeApp:
         self.clock.advance(self.lasts_seconds)
         self.asked.append((sources, limit, stop.reason))
         return self.summary
+
+    source_names: Sequence[SourceName] = (SOURCE,)
+
+    def require_restorable(self, source: SourceName) -> None:
+        if source != SOURCE:
+            raise SourceRefused(source=source, problem="it cannot")
+
+    def undo(
+        self, source: SourceName, entries: Iterable[Entry], hold_seconds: float
+    ) -> Iterator[Undone]:
+        chosen = list(entries)
+        ids = [entry.recorded.receipt.id for entry in chosen]
+        self.asked.append((source, ids, hold_seconds))
+        for entry in chosen:
+            receipt, receipt_id = entry.recorded.receipt, entry.recorded.receipt_id
+            answer = UndoAnswer.UNDONE if entry.is_pending else UndoAnswer.RELEASED
+            yield Undone(source, receipt.id, receipt_id, answer, entry.detail)
 
     def count_backlog(self, sources: Sequence[str] | None) -> None:
         self.asked.append(("backlog", sources))

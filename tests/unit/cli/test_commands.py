@@ -436,7 +436,7 @@ def test_retry_says_how_many_and_misses_none_silently() -> None:
     assert _run("retry --all").out == "1 parked rows are candidates again.\n"
     assert _run("retry --all").code == 0
     missed = _run("retry t7 t8 t8")
-    assert missed.out == "0 of 2 ids were parked and are candidates again.\n"
+    assert missed.out == "0 of 2 ids were parked or held and are candidates again.\n"
     assert missed.code == ExitCode.UNFINISHED
 
 

@@ -19,14 +19,15 @@ from archiver.engine.release import Releaser
 from archiver.engine.run import Run, SweepPlan
 from archiver.engine.stop import Stop
 from archiver.engine.sweep import Sweep
+from archiver.engine.undo import undo
 from archiver.engine.width import FixedWidth
 from archiver.ledger.settings import LedgerSettings
-from archiver.model import ClaimState, ColdKey, Digest, Evidence, HotLocation, Secret
+from archiver.model import ClaimState, ColdKey, Digest, Evidence, HotLocation, Outcome, Secret
 from tests.fakes.clock import ManualClock
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.pool import SteppingPool
 from tests.fakes.stores import ENFORCES_ALL, FakeColdStore, FakeHotStore
-from tests.fakes.table_source import BUCKET, MemorySource, PageRow, page
+from tests.fakes.table_source import BUCKET, START, MemorySource, PageRow, page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from archiver.engine.pool import Pool
     from archiver.errors import ArchiverError
     from archiver.events import Event
-    from archiver.model import Capabilities, Pause, Summary
+    from archiver.model import Capabilities, Pause, Summary, UndoAnswer
     from archiver.protocols import Claims, ColdStore, HotStore, OpenObject, Releases
     from tests.fakes.table_source import MemoryTransaction
 
@@ -48,7 +49,7 @@ _WATCHED = {
     "open": {"read"},
     "cold": {"create", "stat_many", "look", "held_digest", "readback", "read", "list"},
     "claims": {"begin", "claim", "give_back", "record", "fail", "outlook", "housekeeping"},
-    "releases": {"claim_release", "released", "fail_release", "give_back_releases"},
+    "releases": {"claim_release", "released", "fail_release", "give_back_releases", "undo"},
 }
 
 
@@ -291,6 +292,18 @@ class Worker:
             plan=SweepPlan(**{"batch_size": 10, **plan}),
         )
 
+    def undo(self, hold_seconds: float = 30.0) -> dict[str, UndoAnswer]:
+        """Undo all that is in the ledger, in small groups."""
+        entries = self._ledger.records.newest_entries(self._world.rows.name, START)
+        undone = undo(
+            entries,
+            cast("HotStore", _BetweenHot(self._world.hot, "hot", self.script)),
+            cast("Releases", self._releases),
+            hold_seconds=hold_seconds,
+            group_size=2,
+        )
+        return {it.id: it.answer for it in undone}
+
     def told(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
 
@@ -492,7 +505,10 @@ class World:
 
     def _doubled(self) -> Iterator[str]:
         seen: set[tuple[str, Digest, bool]] = set()
+        undone = {it[0].receipt_id for it in self.tables.outcomes if it[1] is Outcome.UNDONE}
         for it in self.tables.receipts:
+            if it.receipt_id in undone:
+                continue  # archived once more, when its hold was over
             what = (it.receipt.id, it.receipt.digest, it.receipt.is_recovered)
             if what in seen:
                 yield f"two receipts for {what}"
