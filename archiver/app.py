@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -49,12 +49,20 @@ from archiver.stores.s3 import S3Settings
 from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from archiver.config import Cold, Hot, Settings, SourceSettings
     from archiver.engine.stop import Stop
     from archiver.engine.width import Width
-    from archiver.model import Capabilities, Entry, Offer, Secret, SourceName, Undone
+    from archiver.model import (
+        Capabilities,
+        Entry,
+        Evidence,
+        Offer,
+        Secret,
+        SourceName,
+        Undone,
+    )
     from archiver.protocols import (
         ArchiveSource,
         Clock,
@@ -69,6 +77,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_REGION = "us-east-1"  # what S3-compatible stores without regions sign with
 _CLOSE_SECONDS = 1.0  # for threads that hang in a system call when all else has ended
+_SHIFT_SECONDS = 86_400.0
+_SWEEPS_SHARE_OF_A_DRAIN = 0.8  # the rest is for giving back what did not come home
 _LEASE_WAIT_SECONDS = 1.0  # over one lease, before other workers' claims are left to them
 
 
@@ -115,12 +125,17 @@ class Archiver:
         clock: Clock,
     ) -> None:
         self._settings = settings
-        self._settings_of = {it.name: it.settings for it in settings.of_sources}
         self._ledger = ledger
         self._sources = {source.name: source for source in sources}
         self._observe = observer
-        self._clock = clock
-        self._widths: dict[SourceName, Width] = {}  # what one sweep found, the next begins with
+        self._parts = _Parts(
+            ledger=ledger,
+            sources=self._sources,
+            settings_of={it.name: it.settings for it in settings.of_sources},
+            observe=observer,
+            clock=clock,
+            concurrency=settings.concurrency,
+        )
 
     @property
     def records(self) -> Records:
@@ -135,7 +150,7 @@ class Archiver:
     ) -> Iterator[tuple[SourceName, Offer]]:
         """What would move now, oldest first; nothing is written anywhere."""
         for source in self._chosen(sources):
-            self._check(source)
+            self._parts.check(source)
             for offer in self._ledger.claims(source).preview(limit):
                 yield source.name, offer
 
@@ -146,6 +161,11 @@ class Archiver:
                 count = self._ledger.claims(source).count_backlog()
                 self._observe(BacklogCounted(source.name, count))
 
+    @property
+    def source_names(self) -> Sequence[SourceName]:
+        """In the order in which they are swept."""
+        return list(self._sources)
+
     def once(self, sources: Sequence[str] | None, limit: int | None, stop: Stop) -> Summary:
         """Drain everything that is due, source after source, releasing beside.
 
@@ -154,56 +174,28 @@ class Archiver:
         Raises:
             LedgerUnavailable, LedgerDenied: No lease could be had.
         """
-        chosen = self._chosen(sources)
-        settings, total = self._settings, Summary()
-        if settings.max_duration_seconds is not None:
-            stop = stop.within(settings.max_duration_seconds, self._clock)
-        with ExitStack() as closing:
-            heartbeat = Heartbeat(self._ledger.fleet, self._clock)
-            closing.callback(_leave, self._ledger.fleet)
-            # Undone in the opposite order: the threads end first, under a lease still kept.
-            shelf = _Shelf(self._ledger.fleet)
-            closing.callback(shelf.close)
-            pool = ThreadPool(width=1, clock=self._clock)  # each sweep sets its own
-            closing.callback(pool.every(heartbeat.interval_seconds, heartbeat.beat))
-            closing.callback(pool.close, timeout_seconds=_CLOSE_SECONDS)
+        chosen, total = self._chosen(sources), Summary()
+        if self._settings.max_duration_seconds is not None:
+            stop = stop.within(self._settings.max_duration_seconds, self._parts.clock)
+        with closing(self.begin_shift()) as shift:
             for source in chosen:
                 if stop.reason is not None:
                     total = total.plus(Summary(state="stopped", stopped=stop.reason))
                     break
-                if pool.under_way_count:  # left behind by a sweep that lost its ledger
+                if shift.has_work_left:  # by a sweep that lost its ledger
                     break
-                if (refused := self._refused(source)) is not None:
-                    total = total.plus(refused)
-                    continue
                 left = None if limit is None else limit - total.archived
-                own = self._settings_of[source.name]
-                grace_seconds = own.release_grace_seconds
-                run = Run(
-                    source=source.name,
-                    claims=self._ledger.claims(source, release_grace_seconds=grace_seconds),
-                    releases=self._ledger.releases(source),
-                    pool=pool,
-                    heartbeat=heartbeat,
-                    clock=self._clock,
-                    observe=self._observe,
-                    plan=_plan(settings, left),
-                    width=self._width_of(source.name),
-                )
-                workshop = _Workshop(own, shelf, heartbeat, self._observe, self._clock)
-                sweep = Sweep(run, workshop, stop)
-                total = total.plus(self._recorded(source.name, sweep))
+                plan = _plan(self._settings, left)
+                total = total.plus(shift.drain(source.name, plan, stop))
         return total
 
-    def _width_of(self, source: SourceName) -> Width:
-        if source not in self._widths:
-            fixed = self._settings.concurrency
-            self._widths[source] = AutoWidth() if fixed is None else FixedWidth(fixed)
-        return self._widths[source]
+    def begin_shift(self) -> Shift:
+        """Join the fleet; whoever begins a shift closes it.
 
-    @property
-    def source_names(self) -> Sequence[SourceName]:
-        return list(self._sources)
+        Raises:
+            LedgerUnavailable, LedgerDenied: No lease could be had.
+        """
+        return Shift(self._parts, self._settings)
 
     def require_restorable(self, source: SourceName) -> None:
         """Prove that this source is set and can point its rows back.
@@ -228,24 +220,13 @@ class Archiver:
                 was answered is done.
         """
         (chosen,) = self._chosen([source])
-        own = self._settings_of[source]
+        own = self._parts.settings_of[source]
         hot = open_hot(own, min(own.timeout_seconds, own.lease_seconds / 2))
         try:
             releases = self._ledger.releases(chosen)
             yield from undo(entries, hot, releases, hold_seconds=hold_seconds)
         finally:
             hot.close()
-
-    def _recorded(self, source: SourceName, sweep: Sweep) -> Summary:
-        """Run a sweep and note it; one that the database cannot be told of ran all the same."""
-        fleet, sweep_id = self._ledger.fleet, None
-        with suppress(LedgerUnavailable):
-            sweep_id = fleet.sweep_began(source)
-        summary = sweep(everything=True)
-        if sweep_id is not None:
-            with suppress(LedgerUnavailable):
-                fleet.sweep_ended(sweep_id, summary)
-        return summary
 
     def _chosen(self, names: Sequence[str] | None) -> list[ArchiveSource]:
         unknown = sorted(set(names or ()) - set(self._sources))
@@ -255,18 +236,146 @@ class Archiver:
             raise SettingsError(problems=(problem,))
         return [s for name, s in self._sources.items() if not names or name in names]
 
-    def _refused(self, source: ArchiveSource) -> Summary | None:
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the shifts of one process have in common."""
+
+    ledger: PostgresLedger
+    sources: Mapping[SourceName, ArchiveSource]
+    settings_of: Mapping[SourceName, Settings]
+    observe: Observer
+    clock: Clock
+    concurrency: int | None  # None: each source finds its own
+    housekept: set[SourceName] = field(default_factory=set)  # all rows were looked at, once
+    widths: dict[SourceName, Width] = field(default_factory=dict)  # one sweep's to the next
+
+    def width_of(self, source: SourceName) -> Width:
+        if source not in self.widths:
+            fixed = self.concurrency
+            self.widths[source] = AutoWidth() if fixed is None else FixedWidth(fixed)
+        return self.widths[source]
+
+    def check(self, source: ArchiveSource) -> None:
+        for warning in self.ledger.check_source(source):
+            self.observe(SourceWarning(source.name, warning))
+
+
+class Shift:
+    """A worker at work: its lease, its threads and its open stores, over one sweep or many.
+
+    It belongs to the thread that sweeps; `heartbeat` may be read by others. A lease that is
+    lost and work that hangs end it: the next shift begins with new ones.
+    """
+
+    def __init__(self, parts: _Parts, settings: Settings) -> None:
+        self._parts = parts
+        self._plan = _plan(settings, None)
+        self._trusted: set[SourceName] = set()
+        self._began_at = parts.clock.monotonic()
+        fleet = parts.ledger.fleet
+        with ExitStack() as opened:
+            self.heartbeat = Heartbeat(fleet, parts.clock)
+            opened.callback(self._leave)
+            # Undone in the opposite order: the threads end first, under a lease still kept.
+            self._shelf = _Shelf(fleet)
+            opened.callback(self._shelf.close)
+            self._pool = ThreadPool(width=1, clock=parts.clock)  # each sweep sets its own
+            beating = self._pool.every(self.heartbeat.interval_seconds, self.heartbeat.beat)
+            opened.callback(beating)
+            opened.callback(self._pool.close, timeout_seconds=_CLOSE_SECONDS)
+            self._closing = opened.pop_all()
+
+    @property
+    def has_work_left(self) -> bool:
+        """Work of an ended sweep hangs in the threads, or its result was not fetched."""
+        return self._pool.under_way_count > 0
+
+    @property
+    def is_over(self) -> bool:
+        """No further sweep should begin in it.
+
+        After a day for no other reason than that what was learned of the stores is asked
+        again then: what a probe saw, and which credentials they are.
+        """
+        is_old = self._parts.clock.monotonic() > self._began_at + _SHIFT_SECONDS
+        return is_old or self.has_work_left or not self.heartbeat.has_lease
+
+    def sweep(self, source: SourceName, stop: Stop) -> Summary:
+        """One sweep of the worker's: it waits for nothing, since the next one looks again."""
+        plan = replace(
+            self._plan,
+            retry_wait_seconds=0.0,
+            takeover_wait_seconds=0.0,
+            drain_seconds=self._plan.drain_seconds * _SWEEPS_SHARE_OF_A_DRAIN,
+        )
+        return self.drain(source, plan, stop)
+
+    def drain(self, source: SourceName, plan: SweepPlan, stop: Stop) -> Summary:
+        """Sweep one source, and note it in the ledger; every failure is in the summary."""
+        if (refused := self._refused(source)) is not None:
+            return refused
+        parts = self._parts
+        offering, own = parts.sources[source], parts.settings_of[source]
+        run = Run(
+            source=source,
+            claims=parts.ledger.claims(
+                offering, release_grace_seconds=own.release_grace_seconds
+            ),
+            releases=parts.ledger.releases(offering),
+            pool=self._pool,
+            heartbeat=self.heartbeat,
+            clock=parts.clock,
+            observe=parts.observe,
+            plan=plan,
+            width=parts.width_of(source),
+            asked=stop,
+        )
+        workshop = _Workshop(
+            source, own, self._shelf, self.heartbeat, parts.observe, parts.clock
+        )
+        summary = self._recorded(source, Sweep(run, workshop))
+        if summary.state == "fatal":
+            self._trusted.discard(source)  # it is proven again: it may be what has changed
+        else:
+            parts.housekept.add(source)
+        return summary
+
+    def close(self) -> None:
+        self._closing.close()
+
+    def _refused(self, source: SourceName) -> Summary | None:
         """The summary of a source that cannot be trusted now; None: it can."""
+        if source in self._trusted:
+            return None
         try:
-            self._check(source)
+            self._parts.check(self._parts.sources[source])
         except (FatalError, LedgerUnavailable) as error:
-            self._observe(SweepFailed(source.name, str(error)))
+            self._parts.observe(SweepFailed(source, str(error)))
             return Summary(state="fatal", error=str(error))
+        self._trusted.add(source)
         return None
 
-    def _check(self, source: ArchiveSource) -> None:
-        for warning in self._ledger.check_source(source):
-            self._observe(SourceWarning(source.name, warning))
+    def _recorded(self, source: SourceName, sweep: Sweep) -> Summary:
+        """Run a sweep and note it; one that the database cannot be told of ran all the same."""
+        fleet, sweep_id = self._parts.ledger.fleet, None
+        with suppress(LedgerUnavailable):
+            sweep_id = fleet.sweep_began(source)
+        summary = sweep(everything=source not in self._parts.housekept)
+        if sweep_id is not None:
+            with suppress(LedgerUnavailable):
+                fleet.sweep_ended(sweep_id, summary)
+        return summary
+
+    def _leave(self) -> None:
+        """End the lease; where the database is gone it runs out by itself, and counts stay.
+
+        A thread that hangs may still finish its put or its delete: then the lease must run
+        out, as that of a dead worker does, before another one begins the same.
+        """
+        if not self.has_work_left:
+            with suppress(LedgerUnavailable):
+                self._parts.ledger.fleet.leave()
 
 
 class _Shelf:
@@ -278,6 +387,7 @@ class _Shelf:
         self._hot: dict[tuple[Hot | None, float], HotStore] = {}
         self._cold: dict[tuple[Cold | None, str], ColdStore] = {}
         self._seen: dict[tuple[Cold | None, str], tuple[Capabilities, bool]] = {}
+        self.told: set[SourceName] = set()  # whose observer knows what was seen
 
     def hot(self, settings: Settings, timeout_seconds: float) -> HotStore:
         key = (settings.hot, timeout_seconds)
@@ -310,6 +420,7 @@ class _Shelf:
 class _Workshop:
     """Opens the stores of one source once a claim or a release has come back non-empty."""
 
+    source: SourceName
     settings: Settings
     shelf: _Shelf
     heartbeat: Heartbeat
@@ -335,10 +446,20 @@ class _Workshop:
             settings.provider_name,
             can_read_back=not _is_frozen(settings.cold),
         )
+        if self.source not in self.shelf.told:
+            self.shelf.told.add(self.source)
+            self._tell(capabilities, evidence, was_remembered=was_remembered)
+        hot = self.shelf.hot(settings, settings.timeout_seconds)
+        cold = self.shelf.cold(settings)
+        return Stores(hot, cold, evidence, _shared_bucket(hot, cold, settings))
+
+    def _tell(
+        self, capabilities: Capabilities, evidence: Evidence, *, was_remembered: bool
+    ) -> None:
         self.observe(
             StoreProbed(
-                provider=settings.provider_name,
-                bucket=settings.bucket_name,
+                provider=self.settings.provider_name,
+                bucket=self.settings.bucket_name,
                 enforces_signed_digest=capabilities.enforces_signed_digest,
                 enforces_create=capabilities.enforces_create,
                 returns_digest=capabilities.returns_digest,
@@ -347,9 +468,6 @@ class _Workshop:
                 etag_is_md5=capabilities.etag_is_md5,
             )
         )
-        hot = self.shelf.hot(settings, settings.timeout_seconds)
-        cold = self.shelf.cold(settings)
-        return Stores(hot, cold, evidence, _shared_bucket(hot, cold, settings))
 
     @cached_property
     def _mover(self) -> Mover:
@@ -367,12 +485,6 @@ class _Workshop:
             clock=self.clock,
             delete_seconds=delete_seconds,
         )
-
-
-def _leave(fleet: Fleet) -> None:
-    """End the lease; where the database is gone it runs out by itself, and the counts stay."""
-    with suppress(LedgerUnavailable):
-        fleet.leave()
 
 
 # --- settings, handed to each room ----------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from archiver.model import (
         CandidateId,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         FailAnswer,
         HotLocation,
         Outcome,
+        Pause,
         Receipt,
         SourceName,
         Summary,
@@ -36,6 +38,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class SweepStarted(Event):
+    """A worker begins one every minute; that it found something is what it says aloud."""
+
+    LEVEL: ClassVar[Level] = "debug"
     NAME: ClassVar[str] = "sweep started"
     source: SourceName
     concurrency: int | Literal["auto"]
@@ -207,6 +212,13 @@ class SweepEnded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class IdleSweepEnded(SweepEnded):
+    """Nothing was due, and nothing was wrong."""
+
+    LEVEL: ClassVar[Level] = "debug"
+
+
+@dataclass(frozen=True, slots=True)
 class SweepFailed(Event):
     LEVEL: ClassVar[Level] = "error"
     NAME: ClassVar[str] = "sweep failed"
@@ -222,3 +234,115 @@ class BacklogCounted(Event):
     NAME: ClassVar[str] = "backlog counted"
     source: SourceName
     candidates_count: int
+
+
+# --- the scheduled worker -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted(Event):
+    NAME: ClassVar[str] = "worker started"
+    schedule: str
+    sources: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDisabled(Event):
+    """It stays up and does nothing, so that a container without settings is no alarm."""
+
+    LEVEL: ClassVar[Level] = "warning"
+    NAME: ClassVar[str] = (
+        "archiving is disabled: ARCHIVE_PROVIDER and ARCHIVE_BUCKET are not set"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped(Event):
+    NAME: ClassVar[str] = "worker stopped, nothing is left in flight"
+
+
+@dataclass(frozen=True, slots=True)
+class PauseObeyed(Event):
+    NAME: ClassVar[str] = "the operator's wish has changed"
+    pause: Pause
+
+
+@dataclass(frozen=True, slots=True)
+class NoSweep(Event):
+    """Nothing could be begun; the next fire time tries again."""
+
+    LEVEL: ClassVar[Level] = "error"
+    NAME: ClassVar[str] = "no sweep: the ledger cannot be used now"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSkipped(Event):
+    """A fire time came while a sweep was under way. Said once a sweep."""
+
+    NAME: ClassVar[str] = "sweep not begun: the one before is still under way"
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SweepsMissed(Event):
+    """Nobody was there at a fire time: the machine was suspended, or too busy."""
+
+    LEVEL: ClassVar[Level] = "warning"
+    NAME: ClassVar[str] = "sweep missed, begun late"
+    due_at: datetime  # the first that was missed
+    late_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSetBack(Event):
+    LEVEL: ClassVar[Level] = "warning"
+    NAME: ClassVar[str] = "the machine's clock was set back"
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SweepHangs(Event):
+    LEVEL: ClassVar[Level] = "error"
+    NAME: ClassVar[str] = "the sweep hangs: nothing came home"
+    idle_seconds: float
+    threads: Mapping[str, str]  # where each thread is, by its name
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGivesUp(Event):
+    LEVEL: ClassVar[Level] = "error"
+    NAME: ClassVar[str] = (
+        "the sweep still hangs: ending this process, its claims are taken over"
+    )
+    idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DrainTimedOut(Event):
+    LEVEL: ClassVar[Level] = "error"
+    NAME: ClassVar[str] = (
+        "stopped before all had come home: claims are taken over after a lease"
+    )
+    timeout_seconds: float
+    threads: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed(Event):
+    """A bug, ours or a plugin's. Nothing is lost, and the next fire time tries again."""
+
+    LEVEL: ClassVar[Level] = "error"
+    NAME: ClassVar[str] = "this is a bug, the worker goes on"
+    what: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class PingFailed(Event):
+    """Whom ARCHIVE_PING_URL names did not answer. The URL is a secret."""
+
+    LEVEL: ClassVar[Level] = "warning"
+    NAME: ClassVar[str] = "ping failed"
+    reason: str

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NewType, Self, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
 SourceName = NewType("SourceName", str)
@@ -438,6 +438,12 @@ class Pause(enum.Enum):
     ALL = "all"
 
 
+def pause_of(asked: Iterable[str] | None) -> Pause:
+    """The widest of what is asked, by the values above."""
+    pauses = {Pause(what) for what in asked or ()}
+    return next((it for it in (Pause.ALL, Pause.RELEASES) if it in pauses), Pause.NOTHING)
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """How long a worker keeps its claims unless it beats, on the worker's own boot clock."""
@@ -514,13 +520,14 @@ class WorkerStatus:
     version: str
     started_at: datetime
     lease_until: datetime
+    progressed_at: datetime  # when its sweep last got on, as of its last beat
     is_alive: bool
     claims_count: int
     moving: Mapping[SourceName, int] = field(default_factory=dict, hash=False)  # its claims
 
 
 State = Literal["done", "stopped", "fatal"]
-Stopped = Literal["limit", "budget", "duration", "paused", "failures", "signal"]
+Stopped = Literal["limit", "budget", "duration", "window", "paused", "failures", "signal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -546,6 +553,12 @@ class Summary:
     def is_clean(self) -> bool:
         """Nothing became waiting or parked in this run."""
         return self.state != "fatal" and not (self.waiting or self.parked)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing was due, and nothing was wrong."""
+        counts = (self.archived, self.released, self.replaced, self.superseded)
+        return self.state == "done" and self.is_clean and not any(counts)
 
     def to_json(self) -> dict[str, object]:
         return {item.name: getattr(self, item.name) for item in fields(self)}

@@ -457,8 +457,8 @@ class Fleet(Protocol):
     def join(self) -> Lease:
         """Register this process and get a lease; `Claims` and `Releases` work under it."""
 
-    def beat(self) -> Lease:
-        """Extend the lease.
+    def beat(self, *, idle_seconds: float = 0.0) -> Lease:
+        """Extend the lease, and tell how long ago this worker last got on.
 
         Raises:
             LeaseLost: It ran out before, or the epoch was raised.

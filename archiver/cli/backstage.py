@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from archiver.engine.stop import Stop
     from archiver.model import Entry, Offer, SourceName, Summary, Undone
     from archiver.protocols import Clock, Fleet, Observer, Records
+    from archiver.worker import OpenShift
 
 
 class OpenArchiver(Protocol):
@@ -31,6 +32,8 @@ class OpenArchiver(Protocol):
 
     @property
     def source_names(self) -> Sequence[SourceName]: ...
+
+    def begin_shift(self) -> OpenShift: ...
 
     def require_restorable(self, source: SourceName, /) -> None: ...
 

@@ -12,9 +12,11 @@ import click
 
 from archiver import __version__
 from archiver.cli import once as once_command
+from archiver.cli import worker as worker_command
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode, of_error
 from archiver.cli.export import ledger
+from archiver.cli.health import health
 from archiver.cli.ledger import history, parked, pause, resume, retry, show, status
 from archiver.cli.options import DURATION
 from archiver.cli.paper import clean, warn
@@ -94,6 +96,9 @@ def cli(
 ) -> int | None:
     """Move objects from hot to cold storage; delete hot copies only against a receipt.
 
+    Without --once and without a command this is the worker: it sweeps at once, then by
+    ARCHIVE_INTERVAL or ARCHIVE_SCHEDULE, until SIGTERM.
+
     Settings come from ARCHIVE_* variables; `archiver check` shows them.
 
     Exit codes: 0 all due work is done or a limit was reached, 1 something failed and waits
@@ -116,16 +121,13 @@ def cli(
             "command."
         )
         raise click.UsageError(message, context)
-    message = (
-        "the scheduled worker comes with the next version. Run `archiver --once` now, or "
-        "`archiver --help` to see the commands."
-    )
-    raise click.UsageError(message, context)
+    return worker_command.work(backstage)
 
 
 for _command in (
     check,
     migrate,
+    health,
     status,
     history,
     parked,

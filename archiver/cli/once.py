@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +11,7 @@ import click
 
 from archiver.cli import exits
 from archiver.cli.paper import print_facts, print_json, say, to_json, warn
+from archiver.cli.running import observing, stopping_on_signals
 from archiver.engine.stop import Stop
 from archiver.errors import ArchiverError, LedgerUnavailable
 from archiver.model import BadRow, Summary
@@ -20,13 +19,9 @@ from archiver.ops.human import bytes_text, count_text, seconds_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import FrameType
 
     from archiver.cli.backstage import Backstage
-    from archiver.config import Settings
-    from archiver.events import Event
     from archiver.model import Candidate, Offer, SourceName
-    from archiver.protocols import Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,76 +64,14 @@ def _sweep(backstage: Backstage, asked: Asked) -> Summary:
         stop = interrupted.within(asked.max_duration_seconds, backstage.clock)
     is_watched = sys.stderr.isatty()
     with (
-        _stopping_on_signals(interrupted),
-        _observing(backstage, settings, shows_progress=is_watched) as observer,
+        stopping_on_signals(interrupted),
+        observing(backstage, settings, shows_progress=is_watched) as observer,
         backstage.import_app().open_archiver(settings, observer, backstage.clock) as archiver,
     ):
         if is_watched:
             with suppress(LedgerUnavailable):  # a bar without an end, rather than no sweep
                 archiver.count_backlog(asked.sources)
         return archiver.once(asked.sources, asked.limit, stop)
-
-
-@contextmanager
-def _stopping_on_signals(stop: Stop) -> Iterator[None]:
-    """SIGTERM and the first SIGINT ask to stop; the second SIGINT quits at once."""
-    interrupts_count = 0
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        nonlocal interrupts_count
-        interrupts_count += number == signal.SIGINT
-        if interrupts_count > 1:
-            os._exit(exits.ExitCode.INTERRUPTED)  # claims are taken over after one lease
-        stop.request("signal")
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, on_signal)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _observing(
-    backstage: Backstage, settings: Settings, *, shows_progress: bool
-) -> Iterator[Observer]:
-    """On a terminal a progress bar with warnings above it, else log lines."""
-    from archiver.ops.logs import LogObserver  # noqa: PLC0415  # structlog: not for --help
-
-    level_is_set = settings.seen["ARCHIVE_LOG_LEVEL"].origin != "default"
-    if not shows_progress:
-        yield LogObserver(
-            _write_line,
-            log_format=settings.log_format,
-            level=settings.log_level,
-            clock=backstage.clock,
-        )
-        return
-    from archiver.cli.paper import console  # noqa: PLC0415
-    from archiver.ops.progress import ProgressObserver  # noqa: PLC0415
-
-    with ExitStack() as drawn:
-        progress = drawn.enter_context(ProgressObserver(console(sys.stderr), backstage.clock))
-        log = LogObserver(
-            progress.write_line,
-            log_format=settings.log_format,
-            level=settings.log_level if level_is_set else "warning",
-            clock=backstage.clock,
-        )
-
-        def observe(event: Event) -> None:
-            log(event)
-            progress(event)
-
-        yield observe
-
-
-def _write_line(line: str) -> None:
-    sys.stderr.write(line)
-    sys.stderr.flush()
 
 
 # --- what a person reads at the end -----------------------------------------------------
@@ -167,6 +100,7 @@ _STOPPED = {
     "limit": "the limit is reached; more may be due",
     "budget": "the budget is spent; more may be due",
     "duration": "its time is over; more may be due",
+    "window": "its window is closed; more may be due",
     "failures": "too much failed, the log says what; nothing is lost, run again",
     "paused": "the workers are paused: `archiver resume`",
     "signal": "interrupted; what was in flight is finished or given back",
@@ -201,7 +135,7 @@ def preview(backstage: Backstage, asked: Asked) -> exits.ExitCode:
     """Show what a sweep would move, oldest first; nothing is written."""
     settings = backstage.read_enabled_settings()
     with (
-        _observing(backstage, settings, shows_progress=False) as observer,
+        observing(backstage, settings, shows_progress=False) as observer,
         backstage.import_app().open_archiver(settings, observer, backstage.clock) as archiver,
     ):
         offers = archiver.preview(asked.sources, asked.limit)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
-from archiver.config.table import INTERVAL, SETTINGS, Setting
+from archiver.config.table import SETTINGS, Setting
 from archiver.errors import SettingsError
 from archiver.model import Secret
 
@@ -212,7 +212,7 @@ def _unknown_names(environ: Mapping[str, str]) -> list[str]:
 def _known_names() -> list[str]:
     return [
         f"{name}{suffix}"
-        for setting in (*SETTINGS, INTERVAL)
+        for setting in SETTINGS
         for name in setting.names
         for suffix in (("", "_FILE") if setting.has_file else ("",))
     ]

@@ -17,6 +17,7 @@ from archiver.config.stores import (
     read_hot,
     refuse_variables,
 )
+from archiver.ops.timetable import Timetable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from archiver.events import Level
     from archiver.model import Evidence, Secret, SourceName
     from archiver.sources.sql_file import SqlFile
+
+_TIMEOUTS_PER_HANG = 5
+_LEASES_PER_HANG = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,10 @@ class Settings:
     max_attempts: int
     retry_base_seconds: float
     retry_max_seconds: float
+
+    timetable: Timetable
+    hang_after_seconds: float
+    ping_url: Secret | None
 
     once_wait_seconds: float
     drain_timeout_seconds: float
@@ -95,7 +103,6 @@ class Settings:
         reader.override(common_overrides(chosen))
         uses_hot_s3 = is_hot_s3_used(chosen, environ)
         settings = cls._read(reader, uses_hot_s3=uses_hot_s3)
-        reader.value(table.INTERVAL)
         of_sources = []
         for source in chosen:
             own = Reader(environ, source.overrides)
@@ -149,6 +156,9 @@ class Settings:
             max_attempts=reader.value(table.MAX_ATTEMPTS),
             retry_base_seconds=reader.value(table.RETRY_BASE),
             retry_max_seconds=reader.value(table.RETRY_MAX),
+            timetable=_read_timetable(reader),
+            hang_after_seconds=_hang_after_seconds(reader),
+            ping_url=reader.find(table.PING_URL),
             once_wait_seconds=reader.value(table.ONCE_WAIT),
             drain_timeout_seconds=reader.value(table.DRAIN_TIMEOUT),
             allow_http=allow_http,
@@ -196,6 +206,36 @@ class SourceSettings:
     name: SourceName
     definition: SqlFile | EntryPoint
     settings: Settings
+
+
+def _read_timetable(reader: Reader) -> Timetable:
+    if reader.is_set(table.INTERVAL) and reader.is_set(table.SCHEDULE):
+        problem = "ARCHIVE_INTERVAL and ARCHIVE_SCHEDULE are both set; keep one of them"
+        reader.complain(table.SCHEDULE, problem)
+    timetable = Timetable(
+        interval_seconds=reader.value(table.INTERVAL),
+        crontab=reader.find(table.SCHEDULE),
+        window=reader.find(table.WINDOW),
+        zone=reader.value(table.TIME_ZONE),
+    )
+    if timetable.crontab and timetable.window and not timetable.can_fire:
+        reader.complain(
+            table.SCHEDULE,
+            f"ARCHIVE_SCHEDULE is '{timetable.crontab}', which is never in ARCHIVE_WINDOW "
+            f"('{timetable.window}')",
+        )
+    return timetable
+
+
+def _hang_after_seconds(reader: Reader) -> float:
+    """By default what no work that is alive takes: one move asks its stores a few times."""
+    found = reader.find(table.HANG_AFTER)
+    if found is not None:
+        return found
+    return max(
+        _TIMEOUTS_PER_HANG * reader.value(table.TIMEOUT),
+        _LEASES_PER_HANG * reader.value(table.LEASE),
+    )
 
 
 def _check_retries(reader: Reader, settings: Settings) -> None:

@@ -309,6 +309,51 @@ RETRY_MAX = Setting(
     default="1h",
 )
 
+# --- the schedule -----------------------------------------------------------------------
+
+INTERVAL = Setting(
+    "ARCHIVE_INTERVAL",
+    values.duration(at_least_seconds=0.001),
+    "From the beginning of a sweep to that of the next; the first is at once.",
+    "5m",
+    default="1m",
+)
+SCHEDULE = Setting(
+    "ARCHIVE_SCHEDULE",
+    values.CRONTAB,
+    "In place of the interval: when sweeps begin. The first is at once all the same.",
+    "30 3 * * mon-fri",
+)
+WINDOW = Setting(
+    "ARCHIVE_WINDOW",
+    values.WINDOW,
+    "Sweeps begin only in these hours; one under way at their end finishes what is in flight.",
+    "22:00-06:00",
+)
+TIME_ZONE = Setting(
+    "ARCHIVE_TIME_ZONE",
+    values.TIME_ZONE,
+    "Of the schedule and the window.",
+    "Europe/Berlin",
+    default="UTC",
+)
+HANG_AFTER = Setting(
+    "ARCHIVE_HANG_AFTER",
+    values.duration(at_least_seconds=1),
+    "A sweep without progress for so long is said to hang; after twice as long the worker ends "
+    "with code 3, to be started anew. Unset: 5 times `ARCHIVE_TIMEOUT`, and 2 leases at least.",
+    "30m",
+)
+PING_URL = Setting(
+    "ARCHIVE_PING_URL",
+    values.PING_URL,
+    "Asked (GET) after a good sweep of all sources; after a bad one with `/fail` at its path's "
+    "end.",
+    "https://ping.example.net/uuid",
+    is_secret=True,
+    has_file=True,
+)
+
 # --- the process ------------------------------------------------------------------------
 
 ONCE_WAIT = Setting(
@@ -374,23 +419,13 @@ SETTINGS: tuple[Setting[Any], ...] = tuple(
     setting for setting in list(globals().values()) if isinstance(setting, Setting)
 )
 
-# Of the reference worker, for the schedule that this version has not: its environment may
-# be handed over as it is, and a bad value is found today.
-INTERVAL = Setting(
-    "ARCHIVE_INTERVAL",
-    values.duration(at_least_seconds=0.001),
-    "Accepted, not used by this version: there is no scheduled worker yet.",
-    "5m",
-    default="1m",
-)
-
 
 def readme_table() -> str:
     """The settings as a Markdown table, in the order of this file."""
     rows = [
         "| setting | default | what it does | accepts |",
         "|---|---|---|---|",
-        *(_readme_row(setting) for setting in (*SETTINGS, INTERVAL)),
+        *(_readme_row(setting) for setting in SETTINGS),
     ]
     return "\n".join(rows) + "\n"
 

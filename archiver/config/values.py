@@ -14,9 +14,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo
 
 from archiver.config.proxies import NoProxy
 from archiver.model import Evidence, Secret
+from archiver.ops.timetable import Crontab, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -259,6 +261,23 @@ def _parse_no_proxy(text: str) -> NoProxy:
     return NoProxy(tuple(entry.strip() for entry in text.split(",") if entry.strip()))
 
 
+def _parse_time_zone(text: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text)
+    except (KeyError, OSError) as exc:  # an unknown one; a directory of them
+        raise ValueError(text) from exc
+
+
+def _parse_ping_url(text: str) -> Secret:
+    url = urlsplit(_parse_word(text))
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
+        raise ValueError(text)
+    if url.fragment:
+        raise ValueError(text)
+    _ = url.port  # raises ValueError when it is no port
+    return Secret(text)
+
+
 def _parse_storage_class(text: str) -> str:
     if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", text, re.ASCII):
         raise ValueError(text)
@@ -305,4 +324,14 @@ CONCURRENCY = _auto_or(whole(1, 1_000))
 CA_BUNDLE = Kind("a readable file of PEM certificates", _parse_ca_bundle)
 PROXY = Kind("http://host:port, with user:password@ before the host if it asks", _parse_proxy)
 NO_PROXY = Kind("hosts, .domains, addresses and networks with commas between", _parse_no_proxy)
+CRONTAB = Kind(
+    "five crontab fields such as 30 3 * * mon-fri, or @hourly, @daily, @weekly, @monthly",
+    Crontab.parse,
+)
+TIME_ZONE = Kind("a time zone by its IANA name, such as Europe/Berlin", _parse_time_zone)
+WINDOW = Kind(
+    "HH:MM-HH:MM, days before it if need be: mon-fri 22:00-06:00,sat-sun 00:00-24:00",
+    Window.parse,
+)
+PING_URL = Kind("https://host/path, with a query if it has one", _parse_ping_url)
 STORAGE_CLASS = Kind("the provider's word for it, such as STANDARD_IA", _parse_storage_class)

@@ -23,6 +23,7 @@ class Heartbeat:
         self._lock = threading.Lock()  # guards the lease and whether it is lost
         self._lease = fleet.join()
         self._is_lost = False
+        self._progressed_at = clock.monotonic()  # one reference: read and written as it is
 
     @property
     def interval_seconds(self) -> float:
@@ -32,13 +33,30 @@ class Heartbeat:
     def lease(self) -> Lease:
         return self._lease
 
+    def progressed(self) -> None:
+        """Something came home. Each beat tells the ledger how long ago that was."""
+        self._progressed_at = self._clock.monotonic()
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since something last came home."""
+        return self._clock.monotonic() - self._progressed_at
+
+    @property
+    def has_lease(self) -> bool:
+        try:
+            self.require()
+        except LeaseLost:
+            return False
+        return True
+
     def beat(self) -> None:
         """Extend the lease; a database that does not answer only lets it run on.
 
         One that refuses us ends it: whatever is under way must not be completed.
         """
         try:
-            lease = self._fleet.beat()
+            lease = self._fleet.beat(idle_seconds=self.idle_seconds)
         except LedgerUnavailable:
             return
         except FatalError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from archiver.engine.stop import Stop
 from archiver.errors import LedgerUnavailable
 from archiver.events import LedgerRetried, WidthChanged
 from archiver.model import Pause, Summary
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 _LEDGER_WAIT_SECONDS = 0.2  # before the first repeated call; doubled
 _LEDGER_WAIT_MAX_SECONDS = 5.0
+_LOOK_SECONDS = 0.25  # at most between two looks at the wish to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,12 @@ class Run:
     observe: Observer
     plan: SweepPlan
     width: Width
+    asked: Stop = field(default_factory=Stop)  # to stop, by a signal or whoever owns the sweep
     tally: Tally = field(default_factory=Tally)
     fatal: FatalError | None = None
     stopped: Stopped | None = None
     reason: str | None = None  # why it stopped, where that needs words
+    drain_until: float | None = None  # once it is known that the sweep is to stop
 
     @property
     def pause(self) -> Pause:
@@ -151,16 +155,37 @@ class Run:
         """Ask the ledger, again where the database did not answer: its calls repeat.
 
         Raises:
-            LedgerUnavailable: Not within `ledger_patience_seconds`.
+            LedgerUnavailable: Not within `ledger_patience_seconds`, nor within the drain of
+                a sweep that is to stop.
         """
-        deadline = self.clock.monotonic() + self.plan.ledger_patience_seconds
+        patient_until = self.clock.monotonic() + self.plan.ledger_patience_seconds
         wait_seconds = _LEDGER_WAIT_SECONDS
         while True:
             try:
-                return call()
+                answer = call()
             except LedgerUnavailable as error:
-                if self.clock.monotonic() + wait_seconds > deadline:
+                if not self._waits(wait_seconds, patient_until):
                     raise
                 self.observe(LedgerRetried(operation, error.message, wait_seconds))
-            self.clock.sleep(wait_seconds)
+            else:
+                if not self.pool.under_way_count:  # else the work under way must show it
+                    self.heartbeat.progressed()
+                return answer
             wait_seconds = min(2 * wait_seconds, _LEDGER_WAIT_MAX_SECONDS)
+
+    def begin_to_drain(self) -> float:
+        """Until when what is in flight may come home; the first call begins to count."""
+        if self.drain_until is None:
+            self.drain_until = self.clock.monotonic() + self.plan.drain_seconds
+        return self.drain_until
+
+    def _waits(self, seconds: float, patient_until: float) -> bool:
+        """Wait before a call is repeated; False: it is too late for that."""
+        until = self.clock.monotonic() + seconds
+        while (now := self.clock.monotonic()) < until:
+            if self.asked.reason is not None:
+                patient_until = min(patient_until, self.begin_to_drain())
+            if until > patient_until:
+                return False
+            self.clock.sleep(min(_LOOK_SECONDS, until - now))
+        return True

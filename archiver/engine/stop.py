@@ -14,7 +14,8 @@ class Stop:
     """Thread-safe; the first reason stays."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the reason
+        # Guards the reason. Reentrant: a signal may come while another one is being handled.
+        self._lock = threading.RLock()
         self._reason: Stopped | None = None
 
     def request(self, reason: Stopped) -> None:

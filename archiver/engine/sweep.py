@@ -29,6 +29,7 @@ from archiver.events import (
     CandidatesClaimed,
     Draining,
     Housekept,
+    IdleSweepEnded,
     NothingDue,
     SweepEnded,
     SweepFailed,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from archiver.engine.move import Mover, Stores
     from archiver.engine.release import Releaser
     from archiver.engine.run import Run
-    from archiver.engine.stop import Stop
     from archiver.model import Claim, Outlook, Sent, Summary
 
 _TURN_SECONDS = 0.25  # at most between two looks at the wish to stop
@@ -63,10 +63,10 @@ class Workshop(Protocol):
 class Sweep:
     """Run once."""
 
-    def __init__(self, run: Run, workshop: Workshop, stop: Stop) -> None:
+    def __init__(self, run: Run, workshop: Workshop) -> None:
         self._run = run
         self._workshop = workshop
-        self._stop = stop
+        self._stop = run.asked
         self._failing = Failing(run, self)
         self._recording = Recording(run, self._failing)
         self._letting_go = LettingGo(run, workshop.releaser)
@@ -131,8 +131,8 @@ class Sweep:
             self._patient_until = self._takeover_until = None
             self._letting_go.look_now()
         self._letting_go.step()
-        if self._run.pool.under_way_count:
-            self._run.pool.turn(_TURN_SECONDS)
+        if self._run.pool.under_way_count and self._run.pool.turn(_TURN_SECONDS):
+            self._run.heartbeat.progressed()
 
     def _fill(self) -> None:
         """Claim the next window while this one is in flight."""
@@ -381,6 +381,8 @@ class Sweep:
             self._rest(left)
 
     def _rest(self, seconds: float) -> None:
+        """Wait on purpose, while nothing is in flight."""
+        self._run.heartbeat.progressed()
         self._run.clock.sleep(min(_TURN_SECONDS, max(0.01, seconds)))
 
     def _drain(self) -> None:
@@ -389,9 +391,9 @@ class Sweep:
         if isinstance(run.fatal, LeaseLost):
             return  # the claims may be others' already: nothing is completed or given back
         self._give_back_ready(keep=0)
-        if run.stopped in ("signal", "paused", "duration"):
+        if run.stopped in ("signal", "paused", "duration", "window"):
             run.observe(Draining(run.stopped, run.plan.drain_seconds))
-        deadline = run.clock.monotonic() + run.plan.drain_seconds
+        deadline = run.begin_to_drain()
         while self._has_more_to_drain and run.clock.monotonic() < deadline:
             self._recording.step(self._stores, is_idle=not self._moving)
             if run.pool.under_way_count:
@@ -432,7 +434,8 @@ class Sweep:
         why = run.fatal or error
         told = str(why) if why else run.reason
         summary = run.tally.summary(run.state, run.stopped, seconds, told)
-        run.observe(SweepEnded(run.source, summary))
+        ended = IdleSweepEnded if summary.is_idle else SweepEnded
+        run.observe(ended(run.source, summary))
         return summary
 
     def _housekeep(self, *, everything: bool) -> None:

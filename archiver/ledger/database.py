@@ -88,13 +88,12 @@ class Database:
         settings do.
         """
         bound = timeout_seconds or self._settings.statement_timeout_seconds
-        milliseconds = str(max(1, round(bound * 1000)))
         with (
             translated(operation),
             self._connection(timeout_seconds) as connection,
             connection.transaction(),
         ):
-            connection.execute(_SET_UP, {"timeout": milliseconds})
+            set_up(connection, bound)
             yield connection
 
     @contextmanager
@@ -133,6 +132,12 @@ class Database:
     def _connect_directly(self) -> None:
         with translated("connect"):
             psycopg.connect(**self._parameters).close()
+
+
+def set_up(tx: Connection, timeout_seconds: float) -> None:
+    """Bound each statement of this transaction, and fix the form of its dates."""
+    milliseconds = str(max(1, round(timeout_seconds * 1000)))
+    tx.execute(_SET_UP, {"timeout": milliseconds})
 
 
 def connection_parameters(

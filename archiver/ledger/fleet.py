@@ -23,6 +23,7 @@ from archiver.model import (
     SweepRecord,
     WorkerId,
     WorkerStatus,
+    pause_of,
 )
 
 if TYPE_CHECKING:
@@ -84,12 +85,18 @@ class PostgresFleet:
         self._joined = self._leased(worker, row["epoch"], asked_at, row["pauses"])
         return self._joined
 
-    def beat(self) -> Lease:
+    def beat(self, *, idle_seconds: float = 0.0) -> Lease:
         worker, asked_at = self.worker, self._clock.monotonic()
         patience = self._lease_seconds * _BEAT_PATIENCE
         with self._database.transaction("beat", timeout_seconds=patience) as tx:
             beaten = fetch(
-                tx, _SQL["beat"], {"worker_id": worker, "lease_seconds": self._lease_seconds}
+                tx,
+                _SQL["beat"],
+                {
+                    "worker_id": worker,
+                    "lease_seconds": self._lease_seconds,
+                    "idle_seconds": idle_seconds,
+                },
             )
         if not beaten:
             raise LeaseLost(worker=worker)
@@ -137,6 +144,7 @@ class PostgresFleet:
                 version=row["version"],
                 started_at=row["started_at"].astimezone(UTC),
                 lease_until=row["lease_until"].astimezone(UTC),
+                progressed_at=row["progressed_at"].astimezone(UTC),
                 is_alive=row["is_alive"],
                 claims_count=row["claims_count"],
                 moving=row["moving"] or {},
@@ -155,7 +163,7 @@ class PostgresFleet:
     def paused(self) -> Pause:
         with self._database.transaction("paused") as tx:
             (row,) = fetch(tx, _SQL["find_pauses"], {})
-        return _pause_of(row["pauses"])
+        return pause_of(row["pauses"])
 
     # --- sweeps ------------------------------------------------------------------------------
 
@@ -193,7 +201,7 @@ class PostgresFleet:
     ) -> Lease:
         # From before the statement was sent: the row's lease began later than that.
         deadline = asked_at + self._lease_seconds
-        return Lease(worker, epoch, deadline, self._lease_seconds, _pause_of(pauses))
+        return Lease(worker, epoch, deadline, self._lease_seconds, pause_of(pauses))
 
 
 def _sweep_from(row: Row) -> SweepRecord:
@@ -205,8 +213,3 @@ def _sweep_from(row: Row) -> SweepRecord:
         ended_at=None if row["ended_at"] is None else row["ended_at"].astimezone(UTC),
         summary=None if row["summary"] is None else Summary.from_json(row["summary"]),
     )
-
-
-def _pause_of(pauses: Sequence[str] | None) -> Pause:
-    asked = {Pause(what) for what in pauses or ()}
-    return next((it for it in (Pause.ALL, Pause.RELEASES) if it in asked), Pause.NOTHING)

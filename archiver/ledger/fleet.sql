@@ -14,7 +14,8 @@ returning worker_id, epoch, (select array_agg(p.what) from archiver.pause p) as 
 -- beat --
 -- Extend a lease that has not run out, under an epoch that was not raised.
 update archiver.worker w
-set lease_until = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
+set lease_until = clock_timestamp() + make_interval(secs => %(lease_seconds)s),
+    progressed_at = clock_timestamp() - make_interval(secs => %(idle_seconds)s)
 from archiver.fleet f
 where w.worker_id = %(worker_id)s
   and w.epoch = f.epoch
@@ -73,7 +74,7 @@ where name = %(name)s
 
 -- list_workers --
 -- Live workers and those that died lately, the youngest first; and whoever left something.
-select w.worker_id, w.host, w.pid, w.version, w.started_at, w.lease_until,
+select w.worker_id, w.host, w.pid, w.version, w.started_at, w.lease_until, w.progressed_at,
        w.left_at is null and w.lease_until > clock_timestamp() as is_alive,
        (select count(*) from archiver.claim c
         where c.worker_id = w.worker_id and c.state = 'claimed') as claims_count,

@@ -1452,6 +1452,18 @@ class LedgerContract:
 
         assert [it.moving for it in worker.fleet.workers()] == [{SOURCE: 2}]
 
+    def test_a_beat_tells_how_long_ago_a_worker_got_on(self, world: LedgerWorld) -> None:
+        worker = world.worker()
+        (joined,) = worker.fleet.workers()
+        world.pass_time(10)
+
+        worker.fleet.beat(idle_seconds=7)
+
+        (beaten,) = worker.fleet.workers()
+        assert joined.progressed_at == joined.started_at
+        between = (beaten.lease_until - beaten.progressed_at).total_seconds()
+        assert round(between) == LEASE_SECONDS + 7
+
     @pytest.mark.parametrize("what", [Pause.ALL, Pause.RELEASES])
     def test_what_is_paused_is_told_with_the_next_lease(
         self, world: LedgerWorld, what: Pause

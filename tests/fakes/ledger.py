@@ -97,6 +97,7 @@ class _WorkerRow:
     epoch: int
     lease_until: float
     started_at: datetime
+    progressed_at: datetime
     has_left: bool = False
 
 
@@ -184,14 +185,15 @@ class FakeFleet:
     def join(self) -> Lease:
         with self._tables.lock:
             self._worker = WorkerId(len(self._tables.workers) + 1)
-            self._tables.workers[self._worker] = _WorkerRow(
-                self._tables.epoch, 0.0, self._ledger.clock.now()
-            )
+            now = self._ledger.clock.now()
+            self._tables.workers[self._worker] = _WorkerRow(self._tables.epoch, 0.0, now, now)
             return self._extend()
 
-    def beat(self) -> Lease:
+    def beat(self, *, idle_seconds: float = 0.0) -> Lease:
         with self._tables.lock:
             self.require_lease()
+            progressed_at = self._ledger.clock.now() - timedelta(seconds=idle_seconds)
+            self._tables.workers[self.worker].progressed_at = progressed_at
             return self._extend()
 
     def leave(self) -> None:
@@ -279,6 +281,7 @@ class FakeFleet:
             version="fake",
             started_at=row.started_at,
             lease_until=self._ledger.clock.now() + left,
+            progressed_at=row.progressed_at,
             is_alive=self.is_alive(worker),
             claims_count=moving.total(),
             moving=dict(moving),

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from archiver.events import Event
     from archiver.model import Capabilities, Lease, Offer
     from archiver.protocols import Clock, Observer
+    from archiver.worker import OpenShift
 
 SOURCE = SourceName("task_html")
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -166,6 +167,7 @@ class FakeFleet:
                 "0.1.0",
                 AT,
                 AT,
+                AT,
                 is_alive=True,
                 claims_count=3,
                 moving={SOURCE: 3},
@@ -199,7 +201,7 @@ class FakeFleet:
     def join(self) -> Lease:
         raise NotImplementedError
 
-    def beat(self) -> Lease:
+    def beat(self, *, idle_seconds: float = 0.0) -> Lease:
         raise NotImplementedError
 
     def leave(self) -> None:
@@ -247,6 +249,9 @@ class FakeApp:
         return self.summary
 
     source_names: Sequence[SourceName] = (SOURCE,)
+
+    def begin_shift(self) -> OpenShift:
+        raise NotImplementedError
 
     def require_restorable(self, source: SourceName) -> None:
         if source != SOURCE:

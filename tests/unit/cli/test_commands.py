@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.cli.exits import ExitCode, of_summary
@@ -18,7 +18,7 @@ from archiver.errors import (
     LedgerUnavailable,
     SettingsError,
 )
-from archiver.events import SourceWarning, SweepStarted
+from archiver.events import CandidatesClaimed, SourceWarning
 from archiver.model import BadRow, CandidateId, Pause, Stopped, Summary
 from tests.unit.cli.fake_app import CANDIDATE, SOURCE, Ended, FakeApp, FakeRecords, run_command
 from tests.unit.config.environments import RIGHT
@@ -123,7 +123,6 @@ def test_a_foreign_message_cannot_steer_the_terminal(command: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("", "the scheduled worker comes with the next version"),
         ("--json", "go with --once"),
         ("--dry-run", "go with --once"),
         ("--source x", "go with --once"),
@@ -160,7 +159,7 @@ def test_help_needs_no_settings(arguments: str) -> None:
 # --- settings ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [*_COMMANDS, "check", "migrate"])
+@pytest.mark.parametrize("command", [*_COMMANDS, "", "health", "check", "migrate"])
 def test_wrong_settings_are_told_all_at_once_and_exit_2(command: str, tmp_path: Path) -> None:
     ended = _run(
         command,
@@ -220,6 +219,7 @@ def test_check_says_that_archiving_is_disabled() -> None:
     assert json.loads(run_command("check --json", {}, FakeApp()).out)["is_disabled"] is True
 
 
+@settings(deadline=None)  # reading 50 settings takes long on a busy machine
 @given(
     st.sampled_from(["ARCHIVE_SECRET_ACCESS_KEY", "SUPABASE_SERVICE_ROLE_KEY"]),
     st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1),
@@ -262,7 +262,9 @@ def test_once_says_when_nothing_was_due() -> None:
     assert _run("--once").out == "Nothing was due (0.0 s).\n"
 
 
-@pytest.mark.parametrize("stopped", ["limit", "budget", "duration", "failures", "signal"])
+@pytest.mark.parametrize(
+    "stopped", ["limit", "budget", "duration", "window", "failures", "signal"]
+)
 def test_once_says_why_it_stopped(stopped: Stopped) -> None:
     out = _run("--once", FakeApp(Summary(state="stopped", stopped=stopped))).out
     assert out.startswith("Stopped after 0.0 s: ")
@@ -275,7 +277,7 @@ def test_a_fatal_summary_says_why_on_stderr() -> None:
 
 
 def test_once_json_is_one_object_and_nothing_else() -> None:
-    app = FakeApp(_BUSY, events=[SweepStarted(SOURCE, 16, release=True)])
+    app = FakeApp(_BUSY, events=[CandidatesClaimed(SOURCE, 16, 0)])
     ended = _run("--once --json", app)
 
     told = json.loads(ended.out)
@@ -285,7 +287,7 @@ def test_once_json_is_one_object_and_nothing_else() -> None:
         *("parked", "superseded", "elsewhere", "moved_bytes", "seconds"),
     }
     assert ended.out.count("\n") == 1
-    assert "sweep started" in ended.err
+    assert "archiving candidates" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -319,10 +321,10 @@ def test_the_time_of_a_run_is_handed_on_as_a_wish_to_stop() -> None:
 
 @pytest.mark.parametrize(("level", "is_told"), [("info", True), ("warning", False)])
 def test_the_log_follows_its_settings(level: str, is_told: bool) -> None:  # noqa: FBT001
-    app = FakeApp(events=[SweepStarted(SOURCE, 16, release=True)])
+    app = FakeApp(events=[CandidatesClaimed(SOURCE, 16, 0)])
     ended = _run("--once", app, ARCHIVE_LOG_LEVEL=level, ARCHIVE_LOG_FORMAT="json")
     lines = [json.loads(line)["event"] for line in ended.err.splitlines()]
-    assert lines == (["sweep started"] if is_told else [])
+    assert lines == (["archiving candidates"] if is_told else [])
 
 
 _OFFERS = (

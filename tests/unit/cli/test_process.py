@@ -42,7 +42,8 @@ def _archiver(*arguments: str, **settings: str) -> subprocess.CompletedProcess[s
     [
         (["--version"], {}, 0, ""),
         (["check"], {}, 0, ""),
-        ([], {}, 2, "the scheduled worker comes with the next version"),
+        ([], {"ARCHIVE_BUCKET": "cold"}, 2, "ARCHIVE_PROVIDER is not"),
+        (["health"], {}, 0, ""),
         (["--once"], {}, 2, "archiving is disabled"),
         (["--once"], {"ARCHIVE_BUCKET": "cold"}, 2, "ARCHIVE_PROVIDER is not"),
         (["--once"], RIGHT | {"ARCHIVE_RETENTION_JOB": "1"}, 2, "ARCHIVE_RETENTION_JOBS?"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from archiver.config import Settings, readme_table
-from archiver.config.table import INTERVAL, SETTINGS, Setting
+from archiver.config.table import SETTINGS, Setting
 from tests.unit.config.environments import HOT_S3, RIGHT
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def test_each_setting_is_documented_in_the_readme_table(setting: Setting[Any]) -
 def test_the_readme_table_is_a_table() -> None:
     rows = readme_table().splitlines()
 
-    assert len(rows) == 2 + len(SETTINGS) + 1
+    assert len(rows) == 2 + len(SETTINGS)
     assert {row.count("|") for row in rows} == {5}
 
 
@@ -78,7 +78,7 @@ def test_every_secret_may_come_from_a_file() -> None:
 
 
 def test_no_name_stands_twice() -> None:
-    names = [name for setting in (*SETTINGS, INTERVAL) for name in setting.names]
+    names = [name for setting in SETTINGS for name in setting.names]
     assert len(names) == len(set(names))
 
 

@@ -18,14 +18,14 @@ class FleetOf:
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
-        self.beat: Callable[[], Lease] = self.join
+        self.beat: Callable[..., Lease] = self.join
 
-    def join(self) -> Lease:
+    def join(self, **_idle: float) -> Lease:
         return Lease(WorkerId(7), 1, self._clock.monotonic() + 60, 60)
 
 
-def raising(error: Exception) -> Callable[[], Lease]:
-    def beat() -> Lease:
+def raising(error: Exception) -> Callable[..., Lease]:
+    def beat(**_idle: float) -> Lease:
         raise error
 
     return beat

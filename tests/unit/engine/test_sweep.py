@@ -6,6 +6,7 @@ import pytest
 
 from archiver import events
 from archiver.engine.pool import ThreadPool
+from archiver.engine.sweep import Sweep
 from archiver.errors import (
     LeaseLost,
     LedgerDenied,
@@ -655,6 +656,49 @@ def test_a_ledger_that_stays_silent_is_given_up_after_its_patience() -> None:
     worker.leave()
     world.sweep()
     assert [] == world.pointing_ids + world.troubles()
+
+
+@pytest.mark.parametrize("call", ["claims.claim", "claims.record", "releases.claim_release"])
+def test_a_silent_ledger_is_not_waited_for_longer_than_a_stopping_sweep_may_drain(
+    call: str,
+) -> None:
+    world = World()
+    world.plant(*ids(3))
+    worker = world.worker()
+    worker.script.on(call, before=raising(silent), times=None)
+    asked_at: list[float] = []
+
+    def ask_at_the_second_failure(event: events.Event) -> None:
+        worker.events.append(event)
+        if len(worker.told(events.LedgerRetried)) == 2 and not asked_at:
+            asked_at.append(world.clock.monotonic())
+            worker.stop.request("signal")
+
+    run = worker.run(ledger_patience_seconds=60, drain_seconds=3)
+    run.observe = ask_at_the_second_failure
+
+    Sweep(run, worker.workshop)(everything=True)
+
+    assert world.clock.monotonic() - asked_at[0] <= 3.5
+    assert [] == world.troubles()
+
+
+def test_only_what_comes_home_counts_as_getting_on_while_something_is_in_flight() -> None:
+    """The ledger answers all the same where a store hangs, so that proves nothing."""
+    world = World()
+    world.plant(*ids(5))
+    worker = world.worker()
+    worker.script.on("hot.open", before=raising(Hangs))
+    idle_seconds: list[float] = []
+
+    def look() -> None:
+        idle_seconds.append(worker.heartbeat.idle_seconds)
+        worker.stop.request("signal")
+
+    world.clock.every(300, look)
+
+    assert worker.sweep().archived == 4
+    assert idle_seconds[0] > 250
 
 
 def test_a_lost_lease_stops_the_sweep_at_once_and_gives_nothing_back() -> None:

@@ -277,7 +277,7 @@ class Worker:
 
     def sweep(self, **plan: Any) -> Summary:
         """One sweep, small groups unless the test says otherwise, with no patience."""
-        return Sweep(self.run(**plan), self.workshop, self.stop)(everything=True)
+        return Sweep(self.run(**plan), self.workshop)(everything=True)
 
     def run(self, **plan: Any) -> Run:
         return Run(
@@ -290,6 +290,7 @@ class Worker:
             observe=self.events.append,
             width=plan.pop("width", None) or FixedWidth(plan.pop("concurrency", 4)),
             plan=SweepPlan(**{"batch_size": 10, **plan}),
+            asked=self.stop,
         )
 
     def undo(self, hold_seconds: float = 30.0) -> dict[str, UndoAnswer]:

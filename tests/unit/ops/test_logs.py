@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.events import (
+    CandidatesClaimed,
     Event,
     Housekept,
     MoveFailed,
     ObjectArchived,
     SourceWarning,
     SweepEnded,
-    SweepStarted,
 )
 from archiver.model import (
     Candidate,
@@ -80,22 +80,22 @@ def _lines(*events: Event, log_format: Format = "text", level: str = "debug") ->
 
 
 def test_a_line_says_when_how_grave_what_and_the_facts() -> None:
-    (line,) = _lines(SweepStarted(SOURCE, concurrency=16, release=True))
+    (line,) = _lines(CandidatesClaimed(SOURCE, 16, 0))
     assert line == (
-        "2026-01-02T03:04:05.678Z info    sweep started "
-        "source=task_html concurrency=16 release=true\n"
+        "2026-01-02T03:04:05.678Z info    archiving candidates "
+        "source=task_html candidates_count=16 parked_count=0\n"
     )
 
 
 def test_a_json_line_is_one_object() -> None:
-    (line,) = _lines(SweepStarted(SOURCE, concurrency=16, release=True), log_format="json")
+    (line,) = _lines(CandidatesClaimed(SOURCE, 16, 0), log_format="json")
     assert json.loads(line) == {
         "timestamp": "2026-01-02T03:04:05.678Z",
         "level": "info",
-        "event": "sweep started",
+        "event": "archiving candidates",
         "source": "task_html",
-        "concurrency": 16,
-        "release": True,
+        "candidates_count": 16,
+        "parked_count": 0,
     }
 
 
@@ -129,7 +129,7 @@ def test_counts_are_facts_of_their_own() -> None:
 def test_events_below_the_level_are_not_written(level: str, count: int) -> None:
     events = (
         ObjectArchived(RECEIPT, was_there=False),
-        SweepStarted(SOURCE, 1, release=True),
+        CandidatesClaimed(SOURCE, 1, 0),
         SourceWarning(SOURCE, "slow"),
     )
     assert len(_lines(*events, level=level)) == count
