@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from archiver.config import ColdFile, ColdS3, HotFile, HotS3, HotSupabase
 from archiver.config.values import is_loopback
 from archiver.engine.budget import BytesInFlight
+from archiver.engine.egress import Allowance, Egress
 from archiver.engine.evidence import demanded_evidence
 from archiver.engine.lease import Heartbeat
 from archiver.engine.move import Mover, Stores
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         Offer,
         Secret,
         SourceName,
+        Spent,
         Undone,
     )
     from archiver.protocols import (
@@ -144,6 +146,11 @@ class Archiver:
     @property
     def fleet(self) -> Fleet:
         return self._ledger.fleet
+
+    def spent(self) -> Spent | None:
+        """What all workers spent of the egress budget; None: there is none."""
+        budget = self._settings.egress_budget
+        return None if budget is None else self._ledger.spending.spent(budget)
 
     def preview(
         self, sources: Sequence[str] | None, limit: int | None
@@ -323,6 +330,7 @@ class Shift:
                 offering, release_grace_seconds=own.release_grace_seconds
             ),
             releases=parts.ledger.releases(offering),
+            spending=parts.ledger.spending,
             pool=self._pool,
             heartbeat=self.heartbeat,
             clock=parts.clock,
@@ -330,9 +338,10 @@ class Shift:
             plan=plan,
             width=parts.width_of(source),
             asked=stop,
+            egress=_egress(own),
         )
         workshop = _Workshop(
-            source, own, self._shelf, self.heartbeat, parts.observe, parts.clock
+            source, own, self._shelf, self.heartbeat, run.egress, parts.observe, parts.clock
         )
         summary = self._recorded(source, Sweep(run, workshop))
         if summary.state == "fatal":
@@ -424,6 +433,7 @@ class _Workshop:
     settings: Settings
     shelf: _Shelf
     heartbeat: Heartbeat
+    egress: Egress
     observe: Observer
     clock: Clock
 
@@ -451,7 +461,8 @@ class _Workshop:
             self._tell(capabilities, evidence, was_remembered=was_remembered)
         hot = self.shelf.hot(settings, settings.timeout_seconds)
         cold = self.shelf.cold(settings)
-        return Stores(hot, cold, evidence, _shared_bucket(hot, cold, settings))
+        shared_bucket = _shared_bucket(hot, cold, settings)
+        return Stores(hot, cold, evidence, shared_bucket, self.egress)
 
     def _tell(
         self, capabilities: Capabilities, evidence: Evidence, *, was_remembered: bool
@@ -497,11 +508,22 @@ def _plan(settings: Settings, limit: int | None) -> SweepPlan:
         release=settings.release,
         max_objects=min(limits) if limits else None,
         max_bytes=settings.max_bytes,
+        egress_budget=settings.egress_budget,
         max_failure_ratio=settings.max_failure_ratio,
         retry_wait_seconds=settings.once_wait_seconds,
         takeover_wait_seconds=settings.lease_seconds + _LEASE_WAIT_SECONDS,
         retry_base_seconds=settings.retry_base_seconds,
         drain_seconds=settings.drain_timeout_seconds,
+    )
+
+
+def _egress(settings: Settings) -> Egress:
+    """Whose reads the budget counts. Where a hot store is billed is not ours to know."""
+    is_limited = settings.egress_budget is not None and settings.cold is not None
+    return Egress(
+        Allowance(),
+        hot_counts=is_limited and not isinstance(settings.hot, HotFile),
+        cold_counts=is_limited and not PROVIDERS[settings.provider_name].has_free_egress,
     )
 
 

@@ -5,6 +5,7 @@
     |   |-- StoreUnavailable        timeout, 5xx, cut: says its code
     |   |   `-- StoreThrottled          nobody's fault: asked less, and never counted
     |   |-- LedgerUnavailable       the database did not answer
+    |   |-- NoEgressLeft            the budget has no room for a read
     |   `-- Mismatch                bytes or sizes disagree; tried three times, then parked
     |       |-- SizeMismatch
     |       |-- DigestMismatch
@@ -107,6 +108,14 @@ class LedgerUnavailable(TransientError):
     operation: str
     message: str
     hint: ClassVar[str] = "Check that Postgres runs and ARCHIVE_DATABASE_URL points at it."
+
+
+@dataclass(kw_only=True, eq=False)
+class NoEgressLeft(TransientError):
+    """The egress budget has no room for a read now; it was not begun."""
+
+    where: str
+    size_bytes: int  # of all that would have been read
 
 
 @dataclass(kw_only=True, eq=False)

@@ -180,6 +180,28 @@ class BreakerOpened(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class EgressBudgetSpent(Event):
+    """Nothing more is read in this sweep; deletes that need no read go on."""
+
+    NAME: ClassVar[str] = "egress budget spent"
+    source: SourceName
+    limit_bytes: int
+    window_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectOverBudget(Event):
+    """It is passed over in this sweep, and will be in every one until the budget is raised."""
+
+    LEVEL: ClassVar[Level] = "warning"
+    NAME: ClassVar[str] = "object larger than the whole egress budget"
+    source: SourceName
+    where: str
+    size_bytes: int  # of all that would be read for it
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class CanaryLeftOut(Event):
     """The smallest archived object lies in a class that cannot be read back at once."""
 

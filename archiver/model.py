@@ -455,6 +455,27 @@ class Lease:
     pause: Pause = Pause.NOTHING  # as it was when the lease was given
 
 
+@dataclass(frozen=True, slots=True)
+class EgressBudget:
+    """So many bytes may be read of stores that charge for it, in any window so long."""
+
+    limit_bytes: int
+    window_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """How much of a budget the window holds that ends now."""
+
+    budget: EgressBudget
+    spent_bytes: int  # read, or reserved and not given back
+    next_room_at: datetime | None  # when the oldest of it leaves; None: nothing is spent
+
+    @property
+    def left_bytes(self) -> int:
+        return max(0, self.budget.limit_bytes - self.spent_bytes)
+
+
 class ClaimState(enum.Enum):
     """States of a claim; `releasing` is a row of the release table (docs/design.md)."""
 

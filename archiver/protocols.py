@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ColdStat,
         Deleted,
         Digest,
+        EgressBudget,
         Entry,
         FailAnswer,
         Failure,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         ReleaseFailure,
         SourceCounts,
         SourceName,
+        Spent,
         Summary,
         SweepId,
         SweepRecord,
@@ -492,3 +494,24 @@ class Fleet(Protocol):
 
     def sweep(self, sweep: SweepId) -> SweepRecord | None:
         """The sweep of this number, if it is still known."""
+
+
+class Spending(Protocol):
+    """What all workers of a ledger read of stores that charge for it, over time."""
+
+    def reserve(self, wanted_bytes: int, budget: EgressBudget) -> int:
+        """Spend up to so many bytes, before they are read; what was granted, 0 too.
+
+        Atomic: what all workers reserved within the window is never more than the budget.
+        Asked again after a lost reply it spends twice, which is the safe side.
+        """
+
+    def settle(self, unused_bytes: int) -> None:
+        """Give back what was reserved within the last day and not read.
+
+        Less than nothing: what was read beyond it counts, room or not. Not repeatable: after
+        a lost reply leave it, and it counts as spent.
+        """
+
+    def spent(self, budget: EgressBudget) -> Spent:
+        """What the window holds now. It leaves when it is older, by minutes at most."""

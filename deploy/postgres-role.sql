@@ -33,6 +33,7 @@ grant insert, update, delete on
     archiver.release,
     archiver.sweep,
     archiver.pause,
+    archiver.spend,
     archiver.task_html_rank,
     archiver.task_html_touched,
     archiver.job_mark

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from archiver.config import Settings
     from archiver.engine.stop import Stop
-    from archiver.model import Entry, Offer, SourceName, Summary, Undone
+    from archiver.model import Entry, Offer, SourceName, Spent, Summary, Undone
     from archiver.protocols import Clock, Fleet, Observer, Records
     from archiver.worker import OpenShift
 
@@ -40,6 +40,8 @@ class OpenArchiver(Protocol):
     def undo(
         self, source: SourceName, entries: Iterable[Entry], hold_seconds: float, /
     ) -> Iterator[Undone]: ...
+
+    def spent(self) -> Spent | None: ...
 
     def count_backlog(self, sources: Sequence[str] | None, /) -> None: ...
 

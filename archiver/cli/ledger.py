@@ -11,7 +11,7 @@ from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode
 from archiver.cli.paper import instant, print_facts, print_json, print_table, say, warn
 from archiver.model import CandidateId, ClaimState, Pause, SourceName
-from archiver.ops.human import bytes_text, count_text
+from archiver.ops.human import bytes_text, count_text, seconds_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ParkedRow,
         Recorded,
         SourceCounts,
+        Spent,
         Summary,
         SweepRecord,
         WorkerStatus,
@@ -68,19 +69,42 @@ def status(backstage: Backstage, *, as_json: bool) -> int:
     with asking(backstage) as archiver:
         ledger_id = archiver.fleet.ledger_id
         sources, workers = archiver.records.counts(), archiver.fleet.workers()
-        paused = archiver.fleet.paused()
+        paused, spent = archiver.fleet.paused(), archiver.spent()
     if as_json:
-        told = {"ledger_id": ledger_id, "paused": paused}
+        egress = None if spent is None else _egress_fields(spent)
+        told = {"ledger_id": ledger_id, "paused": paused, "egress": egress}
         print_json({**told, "sources": sources, "workers": workers})
         return ExitCode.DONE
     say(f"ledger {ledger_id}")
     if paused is not Pause.NOTHING:
         say(f"paused: {paused.value}; `archiver resume` ends that")
+    if spent is not None:
+        say(_egress_line(spent))
     say("")
     _print_sources(sources)
     say("")
     _print_workers(workers)
     return ExitCode.DONE
+
+
+def _egress_line(spent: Spent) -> str:
+    budget = spent.budget
+    limit = f"{bytes_text(budget.limit_bytes)} in {seconds_text(budget.window_seconds)}"
+    line = f"egress: {bytes_text(spent.spent_bytes)} spent of {limit}"
+    line += f", {bytes_text(spent.left_bytes)} left"
+    if spent.next_room_at is None:
+        return line
+    return f"{line}; the oldest of it leaves the window at {instant(spent.next_room_at)}"
+
+
+def _egress_fields(spent: Spent) -> dict[str, object]:
+    return {
+        "limit_bytes": spent.budget.limit_bytes,
+        "window_seconds": spent.budget.window_seconds,
+        "spent_bytes": spent.spent_bytes,
+        "left_bytes": spent.left_bytes,
+        "next_room_at": spent.next_room_at,
+    }
 
 
 def _print_sources(sources: Sequence[SourceCounts]) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from archiver.config.reader import Seen
     from archiver.config.stores import Cold, Hot
     from archiver.events import Level
-    from archiver.model import Evidence, Secret, SourceName
+    from archiver.model import EgressBudget, Evidence, Secret, SourceName
     from archiver.sources.sql_file import SqlFile
 
 _TIMEOUTS_PER_HANG = 5
@@ -59,6 +59,7 @@ class Settings:
     max_objects: int | None
     max_bytes: int | None
     max_duration_seconds: float | None
+    egress_budget: EgressBudget | None
     max_failure_ratio: float | None
     timeout_seconds: float
 
@@ -151,6 +152,7 @@ class Settings:
             max_objects=reader.find(table.MAX_OBJECTS),
             max_bytes=reader.find(table.MAX_BYTES),
             max_duration_seconds=reader.find(table.MAX_DURATION),
+            egress_budget=reader.value(table.EGRESS_BUDGET),
             max_failure_ratio=reader.value(table.MAX_FAILURE_RATIO),
             timeout_seconds=reader.value(table.TIMEOUT),
             max_attempts=reader.value(table.MAX_ATTEMPTS),

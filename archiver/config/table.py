@@ -270,6 +270,14 @@ MAX_DURATION = Setting(
     "After this long a run over all sources begins nothing new.",
     "2h",
 )
+EGRESS_BUDGET = Setting(
+    "ARCHIVE_EGRESS_BUDGET",
+    values.EGRESS_BUDGET,
+    "All workers together read no more bytes of stores that charge for it, in any such time; "
+    "then sweeps end as `budget`.",
+    "200GiB/month",
+    default="off",
+)
 MAX_FAILURE_RATIO = Setting(
     "ARCHIVE_MAX_FAILURE_RATIO",
     values.RATIO,

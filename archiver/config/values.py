@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from archiver.config.proxies import NoProxy
-from archiver.model import Evidence, Secret
+from archiver.model import EgressBudget, Evidence, Secret
 from archiver.ops.timetable import Crontab, Window
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ _BYTES = {
     **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)},
 }
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?I?B)", re.ASCII | re.IGNORECASE)
+
+_DAY_SECONDS = 86_400.0
+_WINDOW_SECONDS = {"day": _DAY_SECONDS, "week": 7 * _DAY_SECONDS, "month": 30 * _DAY_SECONDS}
+_WINDOW_LIMITS_SECONDS = (3_600.0, 366 * _DAY_SECONDS)
+_LARGEST_BUDGET_BYTES = 10**18  # a bigint holds the sum of a few
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
 _SOURCE = re.compile(r"[a-z][a-z0-9_]*|[^\s,]+\.sql", re.ASCII)
@@ -182,6 +187,15 @@ def _parse_ratio(text: str) -> float | None:
     return _within(float(text), 0.0, 1.0)
 
 
+def _parse_egress_budget(text: str) -> EgressBudget | None:
+    if text == "off":
+        return None
+    limit, _, window = text.partition("/")
+    limit_bytes = _within(parse_size(limit), 1, _LARGEST_BUDGET_BYTES)
+    seconds = _WINDOW_SECONDS[window] if window in _WINDOW_SECONDS else parse_duration(window)
+    return EgressBudget(limit_bytes, _within(seconds, *_WINDOW_LIMITS_SECONDS))
+
+
 def _parse_prefix(text: str) -> str:
     trimmed = text.strip().strip("/")
     if not trimmed:
@@ -303,6 +317,11 @@ def _parse_hot(text: str) -> str | Path:
 
 SWITCH = one_of({"on": True, "off": False})
 RATIO = Kind("off, or a number between 0 and 1 such as 0.05", _parse_ratio)
+EGRESS_BUDGET = Kind(
+    "off, or a size, a slash and day, week, month (30 days) or a duration of 1h to 366d: "
+    "200GiB/month, 5GB/day, 1TB/12h",
+    _parse_egress_budget,
+)
 PREFIX = Kind("path segments with / between them, none of them . or ..", _parse_prefix)
 BUCKET = Kind("the bucket's name alone, without s3:// or slashes", _parse_bucket)
 WORD = Kind("printable ASCII without white space", _parse_word)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from archiver.errors import (
     ArchiverError,
     FatalError,
+    NoEgressLeft,
     PermanentError,
     StoreThrottled,
     StoreUnavailable,
@@ -18,6 +19,7 @@ from archiver.model import Outcome, ReleaseFailure
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from archiver.engine.egress import Purse
     from archiver.engine.release import Released, Releaser
     from archiver.engine.run import Run
     from archiver.errors import ObjectFrozen
@@ -29,14 +31,16 @@ _LOOK_SECONDS = 1.0  # between two looks for due releases while nothing is recor
 class LettingGo:
     """Drives the releases of one sweep. No delete before the canary has sung."""
 
-    def __init__(self, run: Run, releaser: Callable[[], Releaser]) -> None:
+    def __init__(self, run: Run, releaser: Callable[[], Releaser], purse: Purse) -> None:
         self._run = run
+        self._purse = purse
         self._releaser = releaser  # opens the stores: only once something is due
         self._has_sung = False
         self._sings = False
         self._look_at = 0.0
         self._slices_count = 0
         self._shut_since: float | None = None  # when the stores could first not be opened
+        self.lacks_egress = False  # what is due must be read first, and may not be
         self.found_nothing = not run.may_release  # by the latest look
 
     @property
@@ -46,12 +50,18 @@ class LettingGo:
     def look_now(self) -> None:
         """Something was recorded, or a grace ended: do not wait for the next look."""
         self._look_at = 0.0
-        self.found_nothing = not self._run.may_release
+        self.found_nothing = not self.may_look
+
+    @property
+    def may_look(self) -> bool:
+        return self._run.may_release and not self.lacks_egress
 
     def step(self) -> None:
         """Claim what is due, unless enough of it is under way."""
         run, now = self._run, self._run.clock.monotonic()
-        if not run.may_release:
+        if self._purse.is_spent and run.egress.cold_counts and not self._has_sung:
+            self.lacks_egress = True  # for the canary: nothing is claimed in vain
+        if not self.may_look:
             self.found_nothing = True  # the operator may ask for a pause in mid-sweep
             return
         if self.is_under_way or run.is_ending or now < self._look_at:
@@ -109,6 +119,8 @@ class LettingGo:
             if isinstance(error, FatalError):
                 self._give_back(due)
                 self._run.fail_fatally(error)
+            elif isinstance(error, NoEgressLeft):
+                self._refuse(due, error)
             else:
                 self._fail(_failures(due, error))
 
@@ -149,6 +161,16 @@ class LettingGo:
             receipt = end.release.recorded.receipt
             run.observe(ObjectReleased(receipt, end.outcome, end.detail))
         self._fail(released.failures)
+        if released.refused:
+            _, error = released.refused[0]
+            self._refuse([item for item, _ in released.refused], error)
+
+    def _refuse(self, releases: Sequence[Release], error: NoEgressLeft) -> None:
+        """They must be read first: again where there is room now, else by a later sweep."""
+        self._give_back(releases)
+        if self._run.is_ending or not self._purse.affords(error):
+            self.lacks_egress = True
+        self.look_now()
 
     def _failed(self, piece: Sequence[Release], error: ArchiverError) -> None:
         """A whole slice could not be ended: nothing was recorded of it."""

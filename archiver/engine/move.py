@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from archiver.engine.egress import FREE
 from archiver.errors import (
     ContentBomb,
     ContentDigestMismatch,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from archiver.engine.budget import BytesInFlight
+    from archiver.engine.egress import Egress, Taken
     from archiver.engine.lease import Heartbeat
     from archiver.model import Candidate, Claim, ColdObject, ColdStat, HotLocation
     from archiver.protocols import ColdStore, HotStore
@@ -53,6 +55,12 @@ class Stores:
     cold: ColdStore
     evidence: Evidence  # the minimum; resolved, never `unproven`
     shared_bucket: str | None = None  # the cold bucket, where the hot store sees it too
+    egress: Egress = FREE
+
+    @property
+    def reads_back(self) -> bool:
+        """Whether every copy is read back before it counts."""
+        return self.evidence is Evidence.READBACK
 
     def require_two_places(self, location: HotLocation, key: ColdKey) -> None:
         """Refuse a hot object that lies where archived objects lie: `key`, or near it.
@@ -81,6 +89,7 @@ class Mover:
         same bytes already there is success.
 
         Raises:
+            NoEgressLeft: Nothing was read: there is no room in the budget.
             TransientError: Waiting may help. The claim waits, then the move is tried again.
             PermanentError: Waiting will not help. The candidate is parked, with a reason.
             FatalError: Going on would do harm. The sweep stops.
@@ -88,21 +97,25 @@ class Mover:
         candidate = claim.candidate
         where = str(candidate.location)
         with ExitStack() as held:
-            if candidate.size_bytes is not None:
+            promised_bytes, taken = self._promised_bytes(candidate), None
+            if promised_bytes is not None:
                 # Before the read is begun: a store's patience ends while we wait for room.
-                held.enter_context(self.budget.hold(candidate.size_bytes, where))
+                taken = self._make_room(promised_bytes, where, held)
             found = held.enter_context(self.stores.hot.open(candidate.location))
             size_bytes = found.identity.size_bytes
-            if candidate.size_bytes is None:
-                held.enter_context(self.budget.hold(size_bytes, where))
-            elif candidate.size_bytes != size_bytes:
+            if taken is None:
+                promised_bytes, taken = size_bytes, self._make_room(size_bytes, where, held)
+            taken.reads_hot(size_bytes)  # an opened object is being sent, read or not
+            if promised_bytes != size_bytes:
                 raise SizeMismatch(
-                    where=where, expected=str(candidate.size_bytes), seen=str(size_bytes)
+                    where=where, expected=str(promised_bytes), seen=str(size_bytes)
                 )
             body = found.read()
             checked = check(candidate, body)
             self.heartbeat.require()
-            stat, was_there = self._create_once(claim, body, checked)
+            stat, was_there = self._create_once(claim, body, checked, taken)
+            if self.stores.reads_back and not was_there:
+                taken.reads_cold(size_bytes)  # `verify` does
             etag = stat.etag
             if not was_there and self.stores.cold.capabilities.etag_is_md5:
                 etag = md5_etag(body)  # what `verify` must see, whatever the put was told
@@ -127,13 +140,19 @@ class Mover:
 
         Raises:
             ObjectMissing: Cold does not provably hold it: nobody can find this object.
+            NoEgressLeft: There is no room in the budget to read it.
         """
         candidate = claim.candidate
         for key in self._keys_that_may_hold(candidate):
             found = self.stores.cold.look(key)
             if found is None:
                 continue
-            with self.budget.hold(found.stat.size_bytes, str(key)):
+            size_bytes = found.stat.size_bytes
+            with (
+                self.budget.hold(size_bytes, str(key)),
+                self.stores.egress.taken(str(key), cold_bytes=size_bytes) as taken,
+            ):
+                taken.reads_cold(size_bytes)
                 body = self.stores.cold.read(key)
                 if (checked := _proven_to_be(claim, found, body)) is not None:
                     return Sent(
@@ -151,8 +170,28 @@ class Mover:
             store="hot", where=str(candidate.location), code="not provably in cold either"
         )
 
+    def _promised_bytes(self, candidate: Candidate) -> int | None:
+        """The object's size as its row tells it, or the store where each byte costs.
+
+        A store begins to send as soon as it is asked for an object, so what a read will cost
+        must be known before.
+        """
+        if candidate.size_bytes is not None or not self.stores.egress.hot_counts:
+            return candidate.size_bytes
+        location = candidate.location
+        identity = self.stores.hot.identify([location])[location]
+        return None if identity is None else identity.size_bytes
+
+    def _make_room(self, size_bytes: int, where: str, held: ExitStack) -> Taken:
+        """Hold memory for an object; take what it costs to read it, and its copy if that is."""
+        held.enter_context(self.budget.hold(size_bytes, where))
+        cold_bytes = size_bytes if self.stores.reads_back else 0
+        return held.enter_context(
+            self.stores.egress.taken(where, hot_bytes=size_bytes, cold_bytes=cold_bytes)
+        )
+
     def _create_once(
-        self, claim: Claim, body: bytes, checked: Checked
+        self, claim: Claim, body: bytes, checked: Checked, taken: Taken
     ) -> tuple[ColdStat, bool]:
         """Create the cold object under the first key that is free or holds a copy of it.
 
@@ -174,7 +213,7 @@ class Mover:
                     content_encoding=encoding,
                 )
             except KeyTaken:
-                copy = self._copy_at(key, claim, body, checked.digest)
+                copy = self._copy_at(key, claim, body, checked.digest, taken)
                 if copy is not None:
                     return copy, True
             else:
@@ -184,7 +223,7 @@ class Mover:
         )
 
     def _copy_at(
-        self, key: ColdKey, claim: Claim, body: bytes, digest: Digest
+        self, key: ColdKey, claim: Claim, body: bytes, digest: Digest, taken: Taken
     ) -> ColdStat | None:
         """The stat of a taken key that holds a copy of these bytes, read back to the end.
 
@@ -206,6 +245,7 @@ class Mover:
         )
         if not is_ours and _may_be_one_object(key, claim.candidate.location):
             return None
+        taken.reads_cold(len(body))
         return found.stat if cold.readback(key) == digest else None
 
     def _keys_for(self, candidate: Candidate, digest: Digest) -> Iterator[ColdKey]:

@@ -12,7 +12,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from archiver.engine.verify import is_as_recorded
-from archiver.errors import CanaryFailed, ObjectFrozen, ObjectMissing, PermanentError
+from archiver.errors import (
+    CanaryFailed,
+    NoEgressLeft,
+    ObjectFrozen,
+    ObjectMissing,
+    PermanentError,
+)
 from archiver.model import Deleted, Evidence, Outcome, ReleaseEnd, ReleaseFailure
 
 if TYPE_CHECKING:
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
 
     from archiver.engine.lease import Heartbeat
     from archiver.engine.move import Stores
-    from archiver.model import Receipt, Release
+    from archiver.model import Digest, Receipt, Release
     from archiver.protocols import Clock
 
 _FRESH = timedelta(minutes=10)  # after which even the worker that proved a copy looks again
@@ -32,6 +38,7 @@ class Released:
 
     ends: list[ReleaseEnd] = field(default_factory=list)
     failures: list[ReleaseFailure] = field(default_factory=list)
+    refused: list[tuple[Release, NoEgressLeft]] = field(default_factory=list)  # not read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Releaser:
 
         Raises:
             CanaryFailed: It may not be read, is gone, or is not what its receipt says.
+            NoEgressLeft: There is no room in the budget to read it.
             TransientError: Nothing is known: ask again.
         """
         here = [
@@ -62,7 +70,7 @@ class Releaser:
             return None  # nothing of these is deleted: their copies are in another store
         receipt = min(here, key=lambda it: it.size_bytes)
         try:
-            seen = self.stores.cold.readback(receipt.cold.key)
+            seen = self._readback(receipt)
         except ObjectFrozen as excuse:
             return excuse
         except PermanentError as error:
@@ -119,7 +127,12 @@ class Releaser:
             is_there = receipt.cold.key not in seen or is_as_recorded(
                 receipt, seen[receipt.cold.key]
             )
-            if is_there and self._is_proven_enough(receipt):
+            try:
+                is_proven = is_there and self._is_proven_enough(receipt)
+            except NoEgressLeft as error:
+                done.refused.append((item, error))
+                continue
+            if is_proven:
                 still.append(item)
             else:
                 reason = f"the cold copy is gone or changed: {receipt.cold}"
@@ -146,9 +159,15 @@ class Releaser:
         if receipt.evidence >= self.stores.evidence:
             return True
         try:
-            return self.stores.cold.readback(receipt.cold.key) == receipt.digest
+            return self._readback(receipt) == receipt.digest
         except ObjectMissing:
             return False
+
+    def _readback(self, receipt: Receipt) -> Digest:
+        size_bytes = receipt.size_bytes
+        with self.stores.egress.taken(str(receipt.cold), cold_bytes=size_bytes) as taken:
+            taken.reads_cold(size_bytes)
+            return self.stores.cold.readback(receipt.cold.key)
 
     def _was_just_seen(self, release: Release) -> bool:
         """Whether this very worker proved the copy a moment ago.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from archiver.engine.egress import FREE
 from archiver.engine.stop import Stop
 from archiver.errors import LedgerUnavailable
 from archiver.events import LedgerRetried, WidthChanged
@@ -13,12 +14,13 @@ from archiver.model import Pause, Summary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from archiver.engine.egress import Egress
     from archiver.engine.lease import Heartbeat
     from archiver.engine.pool import Pool
     from archiver.engine.width import Change, Width
     from archiver.errors import FatalError
-    from archiver.model import ReceiptId, SourceName, State, Stopped
-    from archiver.protocols import Claims, Clock, Observer, Releases
+    from archiver.model import EgressBudget, ReceiptId, SourceName, State, Stopped
+    from archiver.protocols import Claims, Clock, Observer, Releases, Spending
 
 T = TypeVar("T")
 
@@ -35,6 +37,7 @@ class SweepPlan:
     release: bool = True
     max_objects: int | None = None
     max_bytes: int | None = None
+    egress_budget: EgressBudget | None = None
     max_failure_ratio: float | None = None
     retry_wait_seconds: float = 0.0  # how long to wait for retries that fall due, once drained
     takeover_wait_seconds: float = 0.0  # how long to wait for other workers' claims
@@ -93,6 +96,7 @@ class Run:
     source: SourceName
     claims: Claims
     releases: Releases
+    spending: Spending
     pool: Pool
     heartbeat: Heartbeat
     clock: Clock
@@ -100,6 +104,7 @@ class Run:
     plan: SweepPlan
     width: Width
     asked: Stop = field(default_factory=Stop)  # to stop, by a signal or whoever owns the sweep
+    egress: Egress = FREE
     tally: Tally = field(default_factory=Tally)
     fatal: FatalError | None = None
     stopped: Stopped | None = None

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from archiver.engine.egress import Purse
 from archiver.engine.failing import Failing
 from archiver.engine.letting_go import LettingGo
 from archiver.engine.recording import Recording
@@ -20,6 +21,7 @@ from archiver.errors import (
     FatalError,
     LeaseLost,
     LedgerUnavailable,
+    NoEgressLeft,
     PermanentError,
     StoreDenied,
     StoreUnavailable,
@@ -60,6 +62,12 @@ class Workshop(Protocol):
     def releaser(self) -> Releaser: ...
 
 
+class Again(Protocol):
+    """Submits work on a claim once more."""
+
+    def __call__(self, claim: Claim, /, *, ahead: bool) -> None: ...
+
+
 class Sweep:
     """Run once."""
 
@@ -69,11 +77,13 @@ class Sweep:
         self._stop = run.asked
         self._failing = Failing(run, self)
         self._recording = Recording(run, self._failing)
-        self._letting_go = LettingGo(run, workshop.releaser)
+        self._purse = Purse(run)
+        self._letting_go = LettingGo(run, workshop.releaser, self._purse)
         self._stores: Stores | None = None
         self._ready: deque[Claim] = deque()
         self._moving: dict[int, Claim] = {}  # by token number
         self._alone: Claim | None = None  # its workers kept dying: nothing else moves beside
+        self._passed_over: list[Claim] = []  # larger than the egress budget; kept to the end
         self._claimed_count = 0
         self._has_found = False  # anything to claim or to park
         self._ended_at: dict[int, float] = {}  # written by the thread that moved it
@@ -96,6 +106,8 @@ class Sweep:
         try:
             self._housekeep(everything=everything)
             run.ledger("begin", run.claims.begin)
+            self._purse.open()
+            self._letting_go.step()  # its canary first: moves would take all there is
             while not self._is_over():
                 self._step()
             if run.is_ending:
@@ -107,6 +119,7 @@ class Sweep:
         except (FatalError, TransientError) as error:
             failure = error
             self._abandon(error)
+        self._purse.settle()
         if run.fatal is not None and failure is None:
             run.observe(SweepFailed(run.source, str(run.fatal)))
         return self._ended(run.clock.monotonic() - began_at, failure)
@@ -140,6 +153,7 @@ class Sweep:
         if (
             self._is_drained
             or self._is_limited
+            or self._is_out_of_egress
             or self._alone is not None
             or self._failing.breaker.is_open
             or len(self._ready) >= self._run.width.current
@@ -172,6 +186,10 @@ class Sweep:
     def _dispatch(self) -> None:
         """Hand claims to the pool: as many as it can chew, one while a store is on trial."""
         breaker, now = self._failing.breaker, self._run.clock.monotonic()
+        if self._is_out_of_egress:
+            self._give_back_ready(keep=0)
+            self._give_back_alone()
+            return
         if breaker.is_open:
             self._give_back_ready(keep=1)
             is_deciding = self._moving or self._failing.is_probing
@@ -181,6 +199,8 @@ class Sweep:
         if (self._ready or self._alone) and not self._has_opened():
             self._give_back_ready(keep=0)
             return
+        if self._ready:
+            self._purse.refill()
         while self._ready and len(self._moving) < self._most_moving_count:
             if self._has_moved_enough_bytes:
                 self._is_limited = True
@@ -231,6 +251,9 @@ class Sweep:
     def _start(self, claim: Claim) -> None:
         self._moving[claim.token.number] = claim
         self._moving_bytes += claim.candidate.size_bytes or 0
+        self._move(claim)
+
+    def _move(self, claim: Claim, *, ahead: bool = False) -> None:
         mover, breaker = self._workshop.mover(), self._failing.breaker
 
         def move() -> Sent | None:
@@ -249,7 +272,7 @@ class Sweep:
             else:
                 self._moved(sent)
 
-        self._run.pool.submit(move, moved, partial(self._not_moved, claim))
+        self._run.pool.submit(move, moved, partial(self._not_moved, claim), ahead=ahead)
 
     # --- what comes home ---------------------------------------------------------------------
 
@@ -261,8 +284,22 @@ class Sweep:
         self._recording.sent(sent)
 
     def _not_moved(self, claim: Claim, error: ArchiverError) -> None:
+        if isinstance(error, NoEgressLeft):
+            self._refused(claim, error, self._move)
+        else:
+            self._home(claim)
+            self._failing.failed(claim, error)
+
+    def _refused(self, claim: Claim, error: NoEgressLeft, again: Again) -> None:
+        """It was not read: at once where the budget has room now, else by a later sweep."""
+        if not self._run.is_ending and self._purse.affords(error):
+            again(claim, ahead=True)  # of those behind it, which would take its room
+            return
         self._home(claim)
-        self._failing.failed(claim, error)
+        if self._run.is_ending or self._purse.is_spent:
+            self._failing.give_back(claim)
+        else:
+            self._passed_over.append(claim)
 
     def _home(self, claim: Claim) -> None:
         del self._moving[claim.token.number]
@@ -285,14 +322,18 @@ class Sweep:
         """For `Failing`: the hot object is missing; does cold provably hold it?"""
         self._moving[claim.token.number] = claim
         self._moving_bytes += claim.candidate.size_bytes or 0
+        self._recover(claim)
 
+    def _recover(self, claim: Claim, *, ahead: bool = False) -> None:
         def not_recovered(error: ArchiverError) -> None:
-            self._home(claim)
-            self._failing.not_recovered(claim, error)
+            if isinstance(error, NoEgressLeft):
+                self._refused(claim, error, self._recover)
+            else:
+                self._home(claim)
+                self._failing.not_recovered(claim, error)
 
-        self._run.pool.submit(
-            partial(self._workshop.mover().recover, claim), self._moved, not_recovered
-        )
+        recover = partial(self._workshop.mover().recover, claim)
+        self._run.pool.submit(recover, self._moved, not_recovered, ahead=ahead)
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -309,7 +350,7 @@ class Sweep:
         if not self._recording.is_empty:
             self._rest(self._recording.seconds_until_busy() or 0.0)
             return False
-        if self._failing.breaker.is_open:
+        if self._failing.breaker.is_open and not self._is_out_of_egress:
             self._rest(self._failing.breaker.seconds_left(run.clock.monotonic()))
             return False
         if not self._nothing_moves:
@@ -320,11 +361,20 @@ class Sweep:
             return False
         if not self._failing.is_empty:  # the last to come home failed: the next step tells
             return False
-        if self._is_limited:
+        if self._is_limited or self._is_out_of_egress:
             self._look_out()
-            run.stop("limit")
+            run.stop("budget" if self._is_out_of_egress else "limit")
             return True
-        return self._is_drained and not self._is_worth_waiting()
+        if not self._is_drained or self._is_worth_waiting():
+            return False
+        if self._passed_over or self._letting_go.lacks_egress:
+            run.stop("budget")
+        return True
+
+    @property
+    def _is_out_of_egress(self) -> bool:
+        """The budget is spent, or as many as may be claimed are larger than all of it."""
+        return self._purse.is_spent or len(self._passed_over) >= self._run.plan.batch_size
 
     @property
     def _nothing_moves(self) -> bool:
@@ -356,7 +406,7 @@ class Sweep:
             self._takeover_until = now + plan.takeover_wait_seconds
         waits = []
         due = [outlook.next_due_seconds]
-        if self._run.may_release:
+        if self._letting_go.may_look:
             due.append(outlook.next_release_seconds)
         waits += [s for s in due if s is not None and now + s <= self._patient_until]
         if outlook.elsewhere_count and now < self._takeover_until:
@@ -408,11 +458,16 @@ class Sweep:
 
     def _give_back_the_rest(self) -> None:
         """Claims that are still in our hands; a put that hangs can no longer be recorded."""
-        for claim in (*self._moving.values(), *self._recording.unrecorded_claims()):
+        in_motion = (*self._moving.values(), *self._recording.unrecorded_claims())
+        for claim in (*in_motion, *self._passed_over):
             self._failing.give_back(claim)
+        self._give_back_alone()
+        self._failing.flush(is_last=True)
+
+    def _give_back_alone(self) -> None:
         if self._alone is not None and self._alone.token.number not in self._moving:
             self._failing.give_back(self._alone)
-        self._failing.flush(is_last=True)
+            self._alone = None
 
     def _abandon(self, error: ArchiverError) -> None:
         """The ledger cannot be used, or must not be: let go of what may be let go."""

@@ -16,6 +16,7 @@ from archiver.ledger.fleet import PostgresFleet
 from archiver.ledger.records import PostgresRecords
 from archiver.ledger.releases import PostgresReleases
 from archiver.ledger.settings import LedgerSettings
+from archiver.ledger.spending import PostgresSpending
 from archiver.ledger.translation import blaming
 from archiver.ledger.undoing import Undoing
 
@@ -51,6 +52,7 @@ class PostgresLedger:
         self._seen_releases: defaultdict[SourceName, Seen] = defaultdict(Seen)
         self.fleet = PostgresFleet(self._database, clock, lease_seconds=settings.lease_seconds)
         self.records = PostgresRecords(self._database)
+        self.spending = PostgresSpending(self._database)
 
     def open(self) -> None:
         """Connect.

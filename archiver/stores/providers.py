@@ -44,6 +44,7 @@ class Provider:
     has_equal_parts: bool = False  # every part but the last must have one size
     storage_classes: tuple[str, ...] = ()  # that it takes by these names; empty: unknown
     has_chain: bool = False  # credentials of the AWS chain are its own
+    has_free_egress: bool = False  # reading is not billed by the byte, however much it is
 
     def region_for(self, endpoint: str | None) -> str | None:
         """The region to sign for: the one the endpoint names, else the product's own."""
@@ -63,6 +64,7 @@ _ROWS = (
         list_pays_from=_BILLED_AS_A_WRITE,
         has_equal_parts=True,
         storage_classes=("STANDARD", "STANDARD_IA"),
+        has_free_egress=True,
     ),
     Provider(
         name="b2",
@@ -123,6 +125,7 @@ _ROWS = (
         list_pays_from=1,
         throttle_codes=frozenset(),
         part_min_bytes=1,
+        has_free_egress=True,
     ),
 )
 

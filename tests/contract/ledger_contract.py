@@ -23,6 +23,7 @@ from archiver.model import (
     ColdKey,
     ColdLocation,
     Digest,
+    EgressBudget,
     Evidence,
     FailAnswer,
     Failure,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from archiver.model import Claim, ReceiptId, Recorded, Release, WorkerId
-    from archiver.protocols import Claims, Fleet, Look, Records, Releases
+    from archiver.protocols import Claims, Fleet, Look, Records, Releases, Spending
     from tests.fakes.table_source import PageRow
 
 LEASE_SECONDS = 60.0
@@ -54,6 +55,8 @@ GRACE_SECONDS = 900.0
 RETRY_BASE_SECONDS = 2.0
 RETRY_MAX_SECONDS = 100.0
 MAX_ATTEMPTS = 4
+BUDGET = EgressBudget(limit_bytes=100, window_seconds=3600.0)
+SPENT_FOR_SECONDS = 3600.0 + 300.0  # what was spent leaves the window so late, at most
 
 SOURCE = SourceName("pages")
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
@@ -67,6 +70,9 @@ class Ledger(Protocol):
 
     @property
     def records(self) -> Records: ...
+
+    @property
+    def spending(self) -> Spending: ...
 
     def claims(
         self, source: ArchiveSource, *, release_grace_seconds: float | None = None
@@ -105,7 +111,7 @@ class LedgerWorld(Protocol):
         """A new worker of the fleet; it has joined."""
 
     def pass_time(self, seconds: float) -> None:
-        """For leases, retries and grace; nobody beats meanwhile."""
+        """For leases, retries, grace and spending; nobody beats meanwhile."""
 
 
 def ids(claimed: Window | Sequence[Claim]) -> list[str]:
@@ -1506,6 +1512,108 @@ class LedgerContract:
 
     def test_all_workers_know_the_same_ledger(self, world: LedgerWorld) -> None:
         assert world.worker().fleet.ledger_id == world.worker().fleet.ledger_id != ""
+
+    # --- spending ----------------------------------------------------------------------------
+
+    def test_a_budget_grants_what_it_has_room_for_and_then_nothing(
+        self, ledger: Ledger
+    ) -> None:
+        granted = [ledger.spending.reserve(60, BUDGET) for _ in range(3)]
+        assert granted == [60, 40, 0]
+        assert ledger.spending.reserve(0, BUDGET) == 0
+
+    def test_all_workers_spend_from_one_budget(self, world: LedgerWorld) -> None:
+        one, other = world.worker(), world.worker()
+        one.spending.reserve(70, BUDGET)
+        assert other.spending.reserve(70, BUDGET) == 30
+        assert one.spending.spent(BUDGET).left_bytes == 0
+
+    def test_what_was_not_read_can_be_spent_again(self, world: LedgerWorld) -> None:
+        one, other = world.worker(), world.worker()
+        one.spending.reserve(100, BUDGET)
+        one.spending.settle(45)
+        assert other.spending.spent(BUDGET).spent_bytes == 55
+        assert other.spending.reserve(100, BUDGET) == 45
+
+    def test_what_a_worker_died_with_counts_as_spent(self, world: LedgerWorld) -> None:
+        world.worker().spending.reserve(80, BUDGET)
+        world.pass_time(LEASE_SECONDS + 1)
+        assert world.worker().spending.reserve(80, BUDGET) == 20
+
+    def test_a_debt_counts_room_or_not_and_is_worked_off_first(self, ledger: Ledger) -> None:
+        ledger.spending.reserve(100, BUDGET)
+        ledger.spending.settle(-30)
+        assert ledger.spending.spent(BUDGET).spent_bytes == 130
+        ledger.spending.settle(50)
+        assert ledger.spending.reserve(100, BUDGET) == 20
+
+    def test_no_more_is_given_back_than_was_spent(self, ledger: Ledger) -> None:
+        ledger.spending.reserve(10, BUDGET)
+        ledger.spending.settle(1000)
+        assert ledger.spending.spent(BUDGET).spent_bytes == 0
+        assert ledger.spending.reserve(1000, BUDGET) == 100
+
+    def test_what_was_spent_leaves_with_its_window_and_not_before(
+        self, world: LedgerWorld, ledger: Ledger
+    ) -> None:
+        ledger.spending.reserve(60, BUDGET)
+        world.pass_time(1800)
+        assert ledger.spending.reserve(60, BUDGET) == 40
+        world.pass_time(1799)
+        assert ledger.spending.reserve(60, BUDGET) == 0
+        world.pass_time(SPENT_FOR_SECONDS - 3599 + 1)
+        assert ledger.spending.spent(BUDGET).spent_bytes == 40
+        assert ledger.spending.reserve(100, BUDGET) == 60
+        world.pass_time(SPENT_FOR_SECONDS + 1)
+        assert ledger.spending.reserve(100, BUDGET) == 100
+
+    def test_what_is_given_back_is_the_latest_spending(
+        self, world: LedgerWorld, ledger: Ledger
+    ) -> None:
+        """Else the oldest would leave the books before it leaves the window."""
+        ledger.spending.reserve(50, BUDGET)
+        world.pass_time(1800)
+        ledger.spending.reserve(50, BUDGET)
+        ledger.spending.settle(50)
+        world.pass_time(SPENT_FOR_SECONDS - 1800 + 1)
+        assert ledger.spending.spent(BUDGET).spent_bytes == 0
+
+    def test_a_longer_window_remembers_more(self, world: LedgerWorld, ledger: Ledger) -> None:
+        ledger.spending.reserve(60, BUDGET)
+        world.pass_time(SPENT_FOR_SECONDS + 1)
+        a_day = replace(BUDGET, window_seconds=86400.0)
+        assert ledger.spending.reserve(100, a_day) == 40
+
+    def test_the_next_room_is_told_while_anything_is_spent(self, ledger: Ledger) -> None:
+        assert ledger.spending.spent(BUDGET).next_room_at is None
+        ledger.spending.reserve(10, BUDGET)
+        assert ledger.spending.spent(BUDGET).next_room_at is not None
+        ledger.spending.settle(10)
+        assert ledger.spending.spent(BUDGET).next_room_at is None
+
+    def test_sizes_of_years_fit(self, ledger: Ledger) -> None:
+        large = EgressBudget(10**18, 366 * 86400.0)
+        assert ledger.spending.reserve(10**18, large) == 10**18
+        assert ledger.spending.reserve(1, large) == 0
+
+    def test_workers_that_reserve_at_once_never_get_more_than_there_is(
+        self, world: LedgerWorld
+    ) -> None:
+        workers = [world.worker() for _ in range(4)]
+        budget = EgressBudget(1000, 3600.0)
+
+        def spend(worker: Ledger) -> int:
+            kept = 0
+            while granted := worker.spending.reserve(13, budget):
+                worker.spending.settle(granted // 2)
+                kept += granted - granted // 2
+            return kept
+
+        with ThreadPoolExecutor(len(workers)) as threads:
+            kept = sum(threads.map(spend, workers))
+
+        assert kept == workers[0].spending.spent(budget).spent_bytes
+        assert 994 <= kept <= 1000
 
 
 def claims_worker(ledger: Ledger) -> WorkerId:

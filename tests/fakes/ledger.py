@@ -47,6 +47,7 @@ from archiver.model import (
     Secret,
     SourceCounts,
     SourceName,
+    Spent,
     SweepId,
     SweepRecord,
     UndoAnswer,
@@ -60,12 +61,21 @@ from tests.fakes.table_source import MemoryTransaction, RowIsHeld, RowRaises
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from archiver.model import Failure, Offer, Position, ReleaseFailure, Summary
+    from archiver.model import (
+        EgressBudget,
+        Failure,
+        Offer,
+        Position,
+        ReleaseFailure,
+        Summary,
+    )
     from archiver.protocols import ArchiveSource, Clock, Look
 
 _ALONE_AT = 5
 _PROBE_SECONDS = 7 * 86400.0
 _PAGE_OFFERS = 500
+_SPEND_ROW_SECONDS = 300.0
+_SETTLE_SECONDS = 86400.0
 
 _Key = tuple[SourceName, CandidateId]
 
@@ -115,6 +125,7 @@ class Tables:
     outcomes: list[tuple[Recorded, Outcome, str | None, datetime]] = field(default_factory=list)
     pause: Pause = Pause.NOTHING
     sweeps: dict[SweepId, SweepRecord] = field(default_factory=dict)
+    spend: dict[float, int] = field(default_factory=dict)  # bytes, by when their row began
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -137,6 +148,7 @@ class FakeLedger:
         )
         self.fleet = FakeFleet(self)
         self.records = FakeRecords(self)
+        self.spending = FakeSpending(self)
 
     def another(self) -> FakeLedger:
         """Another worker of the same fleet; it has not joined yet."""
@@ -292,6 +304,47 @@ class FakeFleet:
         deadline = self._ledger.clock.monotonic() + seconds
         self._tables.workers[self.worker].lease_until = deadline
         return Lease(self.worker, self._tables.epoch, deadline, seconds, self._tables.pause)
+
+
+class FakeSpending:
+    def __init__(self, ledger: FakeLedger) -> None:
+        self._clock = ledger.clock
+        self._tables = ledger.tables
+
+    def reserve(self, wanted_bytes: int, budget: EgressBudget) -> int:
+        with self._tables.lock:
+            left_bytes = self.spent(budget).left_bytes
+            granted_bytes = min(max(0, wanted_bytes), left_bytes)
+            self._note(granted_bytes)
+            return granted_bytes
+
+    def settle(self, unused_bytes: int) -> None:
+        with self._tables.lock:
+            if unused_bytes < 0:
+                self._note(-unused_bytes)
+            lately = self._clock.monotonic() - _SETTLE_SECONDS
+            for began_at in sorted(self._tables.spend, reverse=True):
+                if began_at > lately and unused_bytes > 0:
+                    taken_bytes = min(unused_bytes, self._tables.spend[began_at])
+                    self._tables.spend[began_at] -= taken_bytes
+                    unused_bytes -= taken_bytes
+
+    def spent(self, budget: EgressBudget) -> Spent:
+        with self._tables.lock:
+            now = self._clock.monotonic()
+            counts_seconds = budget.window_seconds + _SPEND_ROW_SECONDS
+            held = {at: n for at, n in self._tables.spend.items() if at > now - counts_seconds}
+            oldest_at = min((at for at, n in held.items() if n), default=None)
+            room_at = None
+            if oldest_at is not None:
+                left = timedelta(seconds=oldest_at + counts_seconds - now)
+                room_at = self._clock.now() + left
+            return Spent(budget, sum(held.values()), room_at)
+
+    def _note(self, size_bytes: int) -> None:
+        if size_bytes:
+            began_at = self._clock.monotonic() // _SPEND_ROW_SECONDS * _SPEND_ROW_SECONDS
+            self._tables.spend[began_at] = self._tables.spend.get(began_at, 0) + size_bytes
 
 
 class FakeClaims:

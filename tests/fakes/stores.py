@@ -46,6 +46,7 @@ class FakeHotStore:
         deletes_by_identity: bool = True,  # as S3 with a condition; Supabase has none
     ) -> None:
         self.faults = Faults()
+        self.served_bytes = 0  # of bodies, in all
         self._buckets = set(buckets or ("hot-pages",))
         self._deletes_by_identity = deletes_by_identity
         self._objects: dict[HotLocation, tuple[bytes, HotIdentity]] = {}
@@ -64,6 +65,8 @@ class FakeHotStore:
         if found is None:
             raise ObjectMissing(store="hot", where=str(location), code="NoSuchKey")
         body, identity = found
+        with self._lock:
+            self.served_bytes += len(body)  # a server begins to send when it is asked
         reply_lost(fault)
         yield _OpenFake(_renamed(identity, fault), body, location, self.faults)
 
@@ -192,6 +195,7 @@ class FakeColdStore:
         provider: str = "fake",
     ) -> None:
         self.faults = Faults()
+        self.served_bytes = 0  # of bodies, in all
         self._path_prefix = path_prefix
         self._capabilities = capabilities
         self._bucket = bucket
@@ -281,6 +285,8 @@ class FakeColdStore:
         held = self._held(key)
         if held is None:
             raise ObjectMissing(store="cold", where=str(self.location(key)), code="NoSuchKey")
+        with self._lock:
+            self.served_bytes += len(held.body)
         return held.body if fault.keep is None else fault.keep(held.body)
 
     def _held(self, key: ColdKey) -> _Held | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from archiver.errors import LedgerUnavailable, StoreUnavailable
-from archiver.model import ClaimState, ColdKey, Evidence
+from archiver.model import ClaimState, ColdKey, EgressBudget, Evidence
 from tests.fakes.table_source import page
 from tests.unit.engine.world import Script, World, at, ids
 
@@ -34,6 +34,8 @@ SMALL = {  # so that every loop of the engine turns more than once
     "release_group": 4,
     "release_slice": 2,
 }
+BUDGET = EgressBudget(limit_bytes=10_000, window_seconds=86400.0)  # several blocks of it
+IN_FLIGHT_BYTES = 64  # one body: what was sent where no answer came is not known
 PARKED = ["070", "080"]
 TAKEN = ColdKey("jobs/060.html.gz")
 
@@ -88,6 +90,7 @@ class Hit(Script):
 def eventful_world(seed: int, evidence: Evidence = Evidence.SIGNED) -> World:
     """Every kind of row there is, and hot copies that fell due before."""
     world = World(seed=seed, evidence=evidence, retry_base_seconds=0.25)
+    world.budget = BUDGET
     world.plant(*ids(3), "050")
     world.sweep(release=False)
     # To be recovered from cold: the row is back from a backup, the hot object is not.
@@ -123,7 +126,7 @@ def struck(world: World, point: Point, what: Callable[[Worker], object]) -> Work
     worker = world.worker()
     # The proxies hold the script they were made with: it is replaced before any is used.
     script = Hit(point, lambda: what(worker))
-    for between in (worker._claims, worker._releases):
+    for between in (worker._claims, worker._releases, worker._spending):
         between._script = script
     worker.script = script
     return worker
@@ -152,6 +155,8 @@ def leftovers(world: World) -> list[str]:
     found += [f"an orphan in cold: {key}" for key in unknown - left_behind]
     if world.tables.releases:
         found.append(f"releases {list(world.tables.releases)}")
+    if world.spent_bytes() < world.served_bytes - IN_FLIGHT_BYTES:
+        found.append(f"{world.served_bytes} bytes were read, {world.spent_bytes()} counted")
     return found
 
 
@@ -203,7 +208,7 @@ def test_an_answer_that_never_comes_changes_nothing(seed: int) -> None:
         room, _, operation = point.call.partition(".")
 
         def fail(_: Worker) -> None:
-            if room in ("claims", "releases"):
+            if room in ("claims", "releases", "spending"):
                 raise LedgerUnavailable(operation=operation, message="scripted")
             side = "cold" if room == "cold" else "hot"
             raise StoreUnavailable(store=side, operation=operation, code="scripted")

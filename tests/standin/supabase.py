@@ -138,6 +138,7 @@ class SupabaseStandIn:
         self._buckets: dict[str, dict[str, Stored]] = {}
         self._faults: list[Fault] = []
         self._numbers = itertools.count(1)
+        self.served_bytes = 0  # of objects; under the lock
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._server = _Server(("127.0.0.1", port), _handler(self))
@@ -245,6 +246,10 @@ class SupabaseStandIn:
         )
 
     # --- what the routes ask ----------------------------------------------------------------
+
+    def note_served(self, size_bytes: int) -> None:
+        with self._lock:
+            self.served_bytes += size_bytes
 
     def find(self, bucket: str, name: str) -> Stored:
         self._check_name(name)
@@ -549,6 +554,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_object(self, row: Stored, fault: Fault | None) -> None:
         headers = _object_headers(row, fault)
         body = row.read()
+        self.standin.note_served(len(body))
         if fault is not None and fault.cut_after_bytes is not None:
             self._send_cut(body, headers, fault.cut_after_bytes, is_chunked=fault.chunked)
         elif fault is not None and fault.chunked:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from archiver.config import Settings
     from archiver.engine.stop import Stop
     from archiver.events import Event
-    from archiver.model import Capabilities, Lease, Offer
+    from archiver.model import Capabilities, Lease, Offer, Spent
     from archiver.protocols import Clock, Observer
     from archiver.worker import OpenShift
 
@@ -229,6 +229,7 @@ class FakeApp:
     fleet: FakeFleet = field(default_factory=FakeFleet)
     applied: list[str] = field(default_factory=list)
     asked: list[Any] = field(default_factory=list)
+    egress: Spent | None = None
     lasts_seconds: float = 0.0  # how long a sweep takes
     clock: ManualClock = field(default_factory=lambda: ManualClock(AT))
 
@@ -267,6 +268,9 @@ class FakeApp:
             receipt, receipt_id = entry.recorded.receipt, entry.recorded.receipt_id
             answer = UndoAnswer.UNDONE if entry.is_pending else UndoAnswer.RELEASED
             yield Undone(source, receipt.id, receipt_id, answer, entry.detail)
+
+    def spent(self) -> Spent | None:
+        return self.egress
 
     def count_backlog(self, sources: Sequence[str] | None) -> None:
         self.asked.append(("backlog", sources))

@@ -19,8 +19,16 @@ from archiver.errors import (
     SettingsError,
 )
 from archiver.events import CandidatesClaimed, SourceWarning
-from archiver.model import BadRow, CandidateId, Pause, Stopped, Summary
-from tests.unit.cli.fake_app import CANDIDATE, SOURCE, Ended, FakeApp, FakeRecords, run_command
+from archiver.model import BadRow, CandidateId, EgressBudget, Pause, Spent, Stopped, Summary
+from tests.unit.cli.fake_app import (
+    AT,
+    CANDIDATE,
+    SOURCE,
+    Ended,
+    FakeApp,
+    FakeRecords,
+    run_command,
+)
 from tests.unit.config.environments import RIGHT
 
 if TYPE_CHECKING:
@@ -382,6 +390,29 @@ def test_status_tells_what_each_worker_moves() -> None:
     assert "task_html:3" in _run("status").out
     (worker,) = json.loads(_run("status --json").out)["workers"]
     assert worker["moving"] == {"task_html": 3}
+
+
+def test_status_tells_what_is_spent_of_the_egress_budget() -> None:
+    budget = EgressBudget(200 * 1024**3, 30 * 86400.0)
+    app = FakeApp(egress=Spent(budget, 150 * 1024**3, AT))
+
+    line = _run("status", app).out.splitlines()[1]
+    told = json.loads(_run("status --json", app).out)["egress"]
+
+    assert line == (
+        "egress: 150 GiB spent of 200 GiB in 30 d, 50.0 GiB left; "
+        "the oldest of it leaves the window at 2026-01-02 03:04:05Z"
+    )
+    assert told == {
+        "limit_bytes": 200 * 1024**3,
+        "window_seconds": 30 * 86400.0,
+        "spent_bytes": 150 * 1024**3,
+        "left_bytes": 50 * 1024**3,
+        "next_room_at": "2026-01-02T03:04:05+00:00",
+    }
+    nothing = _run("status", FakeApp(egress=Spent(budget, 0, None))).out.splitlines()[1]
+    assert nothing == "egress: 0 B spent of 200 GiB in 30 d, 200 GiB left"
+    assert json.loads(_run("status --json").out)["egress"] is None
 
 
 @pytest.mark.parametrize(

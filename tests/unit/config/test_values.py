@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.config import values
-from archiver.config.values import format_duration, parse_duration, parse_size
+from archiver.config.values import (
+    EGRESS_BUDGET,
+    format_duration,
+    parse_duration,
+    parse_size,
+)
+from archiver.model import EgressBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,6 +102,51 @@ def test_no_text_makes_the_duration_parser_raise_anything_else(text: str) -> Non
 )
 def test_sizes_have_a_unit(text: str, count: int) -> None:
     assert parse_size(text) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "limit_bytes", "window_seconds"),
+    [
+        ("200GiB/month", 200 * 1024**3, 30 * 86400),
+        ("5GB/day", 5 * 1000**3, 86400),
+        ("1 TB/week", 1000**4, 7 * 86400),
+        ("1B/1h", 1, 3600),
+        ("1.5MiB/2h30m", 1536 * 1024, 9000),
+        ("1000000TB/366d", 10**18, 366 * 86400),
+    ],
+)
+def test_an_egress_budget_is_a_size_and_a_window(
+    text: str, limit_bytes: int, window_seconds: float
+) -> None:
+    assert EGRESS_BUDGET.parse(text) == EgressBudget(limit_bytes, window_seconds)
+
+
+def test_an_egress_budget_may_be_off() -> None:
+    assert EGRESS_BUDGET.parse("off") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "on",
+        "200GiB",
+        "200GiB/",
+        "/month",
+        "200/month",
+        "0B/day",
+        "5GB/year",
+        "5GB/Month",
+        "5GB/30",
+        "5GB/59m59s",
+        "5GB/366d1s",
+        "5GB/day/2",
+        "-5GB/day",
+        "1000001TB/day",
+    ],
+)
+def test_other_egress_budgets_are_refused(text: str) -> None:
+    assert _is_refused(EGRESS_BUDGET.parse, text)
 
 
 @pytest.mark.parametrize("text", ["", "0", "500", "64M", "64Mi", "-1MB", "1 PB", "B", "1e3MB"])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from archiver.engine.budget import BytesInFlight
+from archiver.engine.egress import Allowance, Egress
 from archiver.engine.lease import Heartbeat
 from archiver.engine.move import Mover, Stores
 from archiver.engine.release import Releaser
@@ -35,8 +36,15 @@ if TYPE_CHECKING:
     from archiver.engine.pool import Pool
     from archiver.errors import ArchiverError
     from archiver.events import Event
-    from archiver.model import Capabilities, Pause, Summary, UndoAnswer
-    from archiver.protocols import Claims, ColdStore, HotStore, OpenObject, Releases
+    from archiver.model import Capabilities, EgressBudget, Pause, Summary, UndoAnswer
+    from archiver.protocols import (
+        Claims,
+        ColdStore,
+        HotStore,
+        OpenObject,
+        Releases,
+        Spending,
+    )
     from tests.fakes.table_source import MemoryTransaction
 
 T = TypeVar("T")
@@ -49,6 +57,7 @@ _WATCHED = {
     "open": {"read"},
     "cold": {"create", "stat_many", "look", "held_digest", "readback", "read", "list"},
     "claims": {"begin", "claim", "give_back", "record", "fail", "outlook", "housekeeping"},
+    "spending": {"reserve", "settle"},
     "releases": {"claim_release", "released", "fail_release", "give_back_releases", "undo"},
 }
 
@@ -237,6 +246,7 @@ class Workshop:
             cast("ColdStore", _Between(world.cold, "cold", script)),
             world.evidence,
             world.shared_bucket,
+            self._worker.egress,
         )
 
     def mover(self) -> Mover:
@@ -271,6 +281,12 @@ class Worker:
         self.workshop = Workshop(world, self)
         self._claims = _Between(ledger.claims(world.rows), "claims", self.script)
         self._releases = _Between(ledger.releases(world.rows), "releases", self.script)
+        self._spending = _Between(ledger.spending, "spending", self.script)
+        self.egress = Egress(
+            Allowance(),
+            hot_counts=world.budget is not None,
+            cold_counts=world.budget is not None and world.cold_counts,
+        )
         self.stop_beating = world.clock.every(
             self.heartbeat.interval_seconds, self.heartbeat.beat
         )
@@ -284,13 +300,15 @@ class Worker:
             source=self._world.rows.name,
             claims=cast("Claims", self._claims),
             releases=cast("Releases", self._releases),
+            spending=cast("Spending", self._spending),
             pool=self.pool,
             heartbeat=self.heartbeat,
             clock=self._world.clock,
             observe=self.events.append,
             width=plan.pop("width", None) or FixedWidth(plan.pop("concurrency", 4)),
-            plan=SweepPlan(**{"batch_size": 10, **plan}),
+            plan=SweepPlan(**{"batch_size": 10, "egress_budget": self._world.budget, **plan}),
             asked=self.stop,
+            egress=self.egress,
         )
 
     def undo(self, hold_seconds: float = 30.0) -> dict[str, UndoAnswer]:
@@ -344,6 +362,8 @@ class World:
         self.evidence = evidence
         self.grace_seconds = grace_seconds
         self.shared_bucket: str | None = None
+        self.budget: EgressBudget | None = None
+        self.cold_counts = True  # where there is a budget
         self.clock = BeatingClock()
         self.hot = FakeHotStore(BUCKET)
         self.cold = FakeColdStore(capabilities=capabilities)
@@ -429,6 +449,16 @@ class World:
     @property
     def tables(self) -> Any:
         return self._ledger.tables
+
+    @property
+    def served_bytes(self) -> int:
+        """What the stores that count have sent of bodies, in all."""
+        return self.hot.served_bytes + self.cold.served_bytes * self.cold_counts
+
+    def spent_bytes(self) -> int:
+        """What the budget's window holds now."""
+        assert self.budget is not None
+        return self._ledger.spending.spent(self.budget).spent_bytes
 
     @property
     def hot_ids(self) -> list[str]:
