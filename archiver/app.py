@@ -577,7 +577,7 @@ def open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
                 max_connections=settings.concurrency or MAX_WIDTH,
                 ca_bundle=settings.ca_bundle,
             )
-            s3 = replace(s3, proxy_url=settings.proxy_for(s3.endpoint_url))
+            s3 = _through_proxy(s3, settings)
             return S3HotStore(s3, bucket=hot.bucket)
         case HotSupabase() as hot:
             return SupabaseHotStore(
@@ -682,7 +682,14 @@ def _cold_s3_settings(cold: ColdS3, settings: Settings) -> S3Settings:
         max_connections=settings.concurrency or MAX_WIDTH,
         ca_bundle=settings.ca_bundle,
     )
-    return replace(s3, proxy_url=settings.proxy_for(s3.endpoint_url))
+    return _through_proxy(s3, settings)
+
+
+def _through_proxy(s3: S3Settings, settings: Settings) -> S3Settings:
+    if settings.https_proxy is None:
+        return s3
+    proxy_url = settings.proxy_for(s3.endpoint_url)
+    return replace(s3, proxy_url=proxy_url, proxy_for=settings.proxy_for)
 
 
 def _is_frozen(cold: Cold | None) -> bool:

@@ -38,17 +38,17 @@ def probe_cold(
         StoreUnavailable: The store did not answer, or throttled: nothing was learned.
     """
     # A finding is remembered for days: most runs need neither these nor boto3.
-    from archiver.stores.s3_questions import encryption, open_client  # noqa: PLC0415
+    from archiver.stores.s3_questions import Questions, encryption  # noqa: PLC0415
     from archiver.stores.s3_trials import Trials  # noqa: PLC0415
 
     asked = Asked("cold", "probe", bucket)
     check_name(asked)
-    client = open_client(settings)
+    questions = Questions(settings)
     try:
         key_start = f"{path_prefix}.archiver/probe-"
         # The encryption decides what an ETag is. The class is left out: some cannot be read
         # back, and a probe reads.
-        trials = Trials(client, provider, asked, key_start, encryption(settings))
+        trials = Trials(questions, provider, asked, key_start, encryption(settings))
         returns_digest = trials.returns_digest()  # first: it shows that honest puts are taken
         return Capabilities(
             enforces_signed_digest=trials.enforces_signed_digest(),
@@ -57,4 +57,4 @@ def probe_cold(
             etag_is_md5=trials.etag_is_md5(),
         )
     finally:
-        client.close()
+        questions.close()

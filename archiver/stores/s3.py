@@ -56,6 +56,7 @@ class S3Settings:
     sse: Literal["AES256", "aws:kms"] | None = None  # likewise
     sse_kms_key_id: str | None = None
     proxy_url: Secret | None = None  # None: directly, whatever the environment says
+    proxy_for: Callable[[str], Secret | None] | None = None  # likewise, to a token service
     allow_http: bool = False
     timeout_seconds: float = 120.0  # of one request, its body included
     connect_timeout_seconds: float = 5.0
@@ -150,7 +151,7 @@ class S3:
             # botocore, which is not needed where keys are set
             from archiver.stores.s3_chain import AwsChain  # noqa: PLC0415
 
-            self._chain = AwsChain(self.settings.ca_bundle)
+            self._chain = AwsChain(self.settings)
 
     def _open(self, name: str, deletes_in_bulk: bool) -> S3Store:  # noqa: FBT001
         settings = self.settings
@@ -237,7 +238,7 @@ class S3:
             return self._ask_how_long(asked, told)
         if told.is_doubtful:
             return self.questions().what_is_wrong(asked, told)
-        return told
+        return told if self._chain is None else self._chain.refreshed(told)
 
     def _ask_how_long(self, asked: Asked, told: Told) -> Told:
         # One asks: a store that throttles is not asked twice by everybody.

@@ -48,11 +48,12 @@ _BAD_REQUEST_CODES = {  # of the class and the encryption that every put asks fo
     "KMS.KMSInvalidStateException",
     "KMS.NotFoundException",
 }
+EXPIRED_CODES = {"ExpiredToken", "TokenRefreshRequired"}
 BAD_CREDENTIALS_CODES = {
+    *EXPIRED_CODES,
     "AccountProblem",
     "AllAccessDisabled",
     "AuthorizationHeaderMalformed",  # most often another region's
-    "ExpiredToken",
     "IllegalLocationConstraintException",
     "InvalidAccessKeyId",
     "InvalidSecurity",
@@ -62,7 +63,6 @@ BAD_CREDENTIALS_CODES = {
     "PermanentRedirect",  # another region's bucket
     "RequestTimeTooSkewed",  # this machine's clock, for every request alike
     "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
     "UnauthorizedAccess",
     "XAdminUserNotFound",  # an unknown key id, as versitygw says it
 }
@@ -101,6 +101,7 @@ class Told:
     message: str = ""
     retry_after_seconds: float | None = None
     is_partial: bool = False  # of a bulk call: some keys were refused, others were not
+    is_refreshed: bool = False  # the credentials had expired; the next request has others
 
     @property
     def is_throttled(self) -> bool:
@@ -149,7 +150,8 @@ def error_for(asked: Asked, told: Told) -> ArchiverError:
     code = told.code
     if code == NO_SUCH_BUCKET:
         return BucketMissing(store=asked.store, bucket=asked.bucket)
-    if code in BAD_CREDENTIALS_CODES | _BAD_REQUEST_CODES or told.status == 401:  # noqa: PLR2004
+    is_refused = code in BAD_CREDENTIALS_CODES | _BAD_REQUEST_CODES or told.status == 401  # noqa: PLR2004
+    if is_refused and not told.is_refreshed:
         return _denied(asked, told)
     if code == ACCESS_DENIED or (told.status == 403 and not code):  # noqa: PLR2004
         if asked.key is None:

@@ -45,7 +45,8 @@ class Questions:
     """A boto3 client of one account. Safe to share between threads."""
 
     def __init__(self, settings: S3Settings, chain: AwsChain | None = None) -> None:
-        self.client = open_client(settings, chain)
+        self._chain = chain or _open_chain(settings)
+        self.client = open_client(settings, self._chain)
 
     def close(self) -> None:
         self.client.close()
@@ -97,7 +98,7 @@ class Questions:
         # Of a store that throttles all is known: the pause is in the answer's headers.
         if told.is_doubtful and not told.is_throttled:
             return self.what_is_wrong(asked, told)
-        return told
+        return self._refreshed(told)
 
     def _ask_of_object(self, asked: Asked) -> Told | None:
         """None: it is there, and may be read."""
@@ -107,7 +108,7 @@ class Questions:
             )
             answer["Body"].close()
         except (ClientError, BotoCoreError) as exc:
-            told = told_by_botocore(exc)
+            told = self.told(exc)
             return None if told.status == _OUT_OF_RANGE else told  # it is empty
         return None
 
@@ -116,8 +117,15 @@ class Questions:
         try:  # a LIST, as HeadBucket has no body either
             self.client.list_objects_v2(Bucket=asked.bucket, MaxKeys=1)
         except (ClientError, BotoCoreError) as exc:
-            return told_by_botocore(exc)
+            return self.told(exc)
         return None
+
+    def told(self, exc: BaseException) -> Told:
+        """What the client says; credentials of the chain that have expired are refreshed."""
+        return self._refreshed(told_by_botocore(exc))
+
+    def _refreshed(self, told: Told) -> Told:
+        return told if self._chain is None else self._chain.refreshed(told)
 
     # --- what only boto3 can ask ----------------------------------------------------------
 
@@ -130,7 +138,7 @@ class Questions:
         try:
             self.client.head_bucket(Bucket=asked.bucket)
         except (ClientError, BotoCoreError) as exc:
-            told: Told | None = told_by_botocore(exc)
+            told: Told | None = self.told(exc)
             if told is not None and told.is_doubtful:  # the answer to a HEAD has no body
                 told = self._ask_of_bucket(asked)
             if told is not None:
@@ -183,10 +191,9 @@ def open_client(settings: S3Settings, chain: AwsChain | None = None) -> S3Client
             "ca_bundle": nowhere,
         }
     )
-    if settings.access_key_id is None:
-        from archiver.stores.s3_chain import AwsChain  # noqa: PLC0415  # rarely needed
-
-        session.register_component("credential_provider", chain or AwsChain(settings.ca_bundle))
+    chain = chain or _open_chain(settings)
+    if chain is not None:
+        session.register_component("credential_provider", chain)
     secret, token = settings.secret_access_key, settings.session_token
     proxy = settings.proxy_url
     return boto3.session.Session(botocore_session=session).client(
@@ -211,6 +218,15 @@ def open_client(settings: S3Settings, chain: AwsChain | None = None) -> S3Client
             s3={"addressing_style": "path", "payload_signing_enabled": True},
         ),
     )
+
+
+def _open_chain(settings: S3Settings) -> AwsChain | None:
+    """None: keys are set."""
+    if settings.access_key_id is not None:
+        return None
+    from archiver.stores.s3_chain import AwsChain  # noqa: PLC0415  # rarely needed
+
+    return AwsChain(settings)
 
 
 def _whole_digest(text: str | None) -> Digest | None:

@@ -14,20 +14,20 @@ from botocore.exceptions import BotoCoreError, ClientError
 from archiver.formats.etags import md5_etag
 from archiver.stores.s3_answers import (
     ACCESS_DENIED,
+    EXPIRED_CODES,
     NO_SUCH_KEY,
     Asked,
     Told,
     error_for,
-    told_by_botocore,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from botocore.awsrequest import AWSPreparedRequest
-    from mypy_boto3_s3 import S3Client
 
     from archiver.stores.providers import Provider
+    from archiver.stores.s3_questions import Questions
 
 _PRECONDITION_FAILED = 412
 
@@ -36,7 +36,7 @@ _PRECONDITION_FAILED = 412
 class Trials:
     """The trials, on one bucket. The first one must be `returns_digest`: it is the control."""
 
-    client: S3Client
+    questions: Questions
     provider: Provider
     asked: Asked
     key_start: str
@@ -60,7 +60,7 @@ class Trials:
                 raise error_for(self.asked, plain)
             return False
         try:
-            head = self.client.head_object(
+            head = self.questions.client.head_object(
                 Bucket=self.asked.bucket, Key=f"{self.key_start}digest", ChecksumMode="ENABLED"
             )
         except (ClientError, BotoCoreError):
@@ -75,7 +75,7 @@ class Trials:
             self._require_answer(refusal)
             return False
         try:
-            head = self.client.head_object(
+            head = self.questions.client.head_object(
                 Bucket=self.asked.bucket, Key=f"{self.key_start}digest"
             )
         except (ClientError, BotoCoreError):
@@ -93,7 +93,7 @@ class Trials:
             was_signed = said == hashlib.sha256(signed).hexdigest()
             request.body = io.BytesIO(sent)
 
-        events = self.client.meta.events
+        events = self.questions.client.meta.events
         events.register("before-send.s3.PutObject", alter)
         try:
             refusal = self._put("signed", signed)
@@ -123,7 +123,7 @@ class Trials:
     def _put(self, name: str, body: bytes, **more: Any) -> Told | None:
         """The refusal; None: it was taken."""
         try:
-            self.client.put_object(
+            self.questions.client.put_object(
                 Bucket=self.asked.bucket,
                 Key=f"{self.key_start}{name}",
                 Body=body,
@@ -131,13 +131,14 @@ class Trials:
                 **more,
             )
         except (ClientError, BotoCoreError) as exc:
-            return told_by_botocore(exc)
+            return self.questions.told(exc)
         return None
 
     def _require_answer(self, refusal: Told) -> None:
-        """Throttling, a race and silence teach nothing: ask another time."""
+        """Throttling, a race, silence and an old token teach nothing: ask another time."""
         if (
-            refusal.status in {None, 408, 409, 429, 503}
+            refusal.code in EXPIRED_CODES
+            or refusal.status in {None, 408, 409, 429, 503}
             or refusal.code == "RequestTimeout"
             or refusal.code in self.provider.throttle_codes
         ):
@@ -146,12 +147,12 @@ class Trials:
     def _does_not_hold(self, refused: bytes, name: str, *, may_be_absent: bool) -> bool:
         """What was refused does not lie there. A doubt is no proof."""
         try:
-            answer = self.client.get_object(
+            answer = self.questions.client.get_object(
                 Bucket=self.asked.bucket, Key=f"{self.key_start}{name}"
             )
             return answer["Body"].read() != refused
         except (ClientError, BotoCoreError) as exc:
-            return may_be_absent and told_by_botocore(exc).code == NO_SUCH_KEY
+            return may_be_absent and self.questions.told(exc).code == NO_SUCH_KEY
 
 
 def _text(value: str | bytes | None) -> str | None:

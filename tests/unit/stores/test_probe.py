@@ -16,6 +16,7 @@ from archiver.model import Capabilities, ColdKey
 from archiver.stores.probe import probe_cold, probe_name
 from archiver.stores.providers import PROVIDERS
 from archiver.stores.s3_answers import Asked
+from archiver.stores.s3_questions import Questions
 from archiver.stores.s3_trials import Trials
 from tests.fakes.s3_worlds import BUCKET, ENFORCES_NOTHING, PREFIX, cold_world, settings_of
 from tests.fakes.scripted_http import Answer, ScriptedHttp, s3_error
@@ -125,7 +126,9 @@ def test_a_refusal_of_what_was_not_signed_shows_nothing(server: ScriptedHttp) ->
         endpoint_url=server.url,
         config=Config(signature_version=UNSIGNED),
     )
-    trials = Trials(client, PROVIDERS["other"], Asked("cold", "probe", BUCKET), "probe-")
+    questions = Questions(settings_of(server.url))
+    questions.client = client
+    trials = Trials(questions, PROVIDERS["other"], Asked("cold", "probe", BUCKET), "probe-")
     server.script(MISMATCH, NO_KEY)
 
     with contextlib.closing(client):

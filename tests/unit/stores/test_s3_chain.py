@@ -175,7 +175,7 @@ def test_role_credentials_are_refreshed_in_mid_sweep_for_both_clients(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     container = Container()
-    monkeypatch.setattr(s3_chain, "_KEEP", timedelta(0))  # ask for each request
+    monkeypatch.setattr(s3_chain, "_KEEP_SECONDS", 0.0)  # ask for each request
     with ScriptedHttp(container.give) as endpoint, ScriptedHttp(container.take) as server:
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{endpoint.url}/role")
         store = S3HotStore(settings_without_keys(server))
@@ -199,7 +199,7 @@ def test_credentials_that_last_are_asked_for_once(monkeypatch: pytest.MonkeyPatc
         told["Expiration"] = f"{datetime.now(UTC) + timedelta(hours=6):%Y-%m-%dT%H:%M:%SZ}"
         return Answer(200, json.dumps(told).encode())
 
-    monkeypatch.setattr(s3_chain, "_KEEP", timedelta(0))
+    monkeypatch.setattr(s3_chain, "_KEEP_SECONDS", 0.0)
     with ScriptedHttp(give) as endpoint, ScriptedHttp(container.take) as server:
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{endpoint.url}/role")
         for _ in range(2):
