@@ -28,7 +28,7 @@ from archiver.config import Settings
 from archiver.demo.pages import Page
 from archiver.demo.postgres import EmbeddedPostgres
 from archiver.engine.stop import Stop
-from archiver.events import BreakerOpened, ObjectArchived, WidthChanged
+from archiver.events import BreakerOpened, WidthChanged
 from archiver.ops.clock import SystemClock
 from bench.delay import delayed
 from tests.harness.backlog import plant_backlog
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from archiver.model import HotLocation
 
 SETTLED_SECONDS = 30.0  # after which auto is measured
-WARM_SECONDS = 3.0  # of each run: by then connections are open, and receipts recorded
 OBJECTS_COUNT = 60_000
 PLANTERS_COUNT = 16
 
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--milliseconds", type=_numbers, default=[5, 20, 80])
     parser.add_argument("--widths", type=_numbers, default=[4, 8, 16, 32, 64, 128, 256])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0, help="measured of each run")
+    parser.add_argument("--seconds", type=float, default=12.0, help="of each run")
     parser.add_argument("--objects", type=int, default=OBJECTS_COUNT)
     parser.add_argument("--trace", action="store_true", help="show every change of the width")
     asked = parser.parse_args()
@@ -94,9 +93,7 @@ class Bench:
         with open_archiver(settings, observer, SystemClock()) as auto:
             run(auto, observer, SETTLED_SECONDS)
             for _ in range(rounds):
-                observer.ends.clear()
-                run(auto, observer, WARM_SECONDS + seconds)
-                found.rates["auto"].append(observer.rate(seconds))
+                found.rates["auto"].append(run(auto, observer, seconds))
                 for width in widths:
                     found.rates[str(width)].append(self._fixed(endpoint, width, seconds))
         found.trace = observer.trace
@@ -106,8 +103,7 @@ class Bench:
         observer = Watched()
         settings = Settings.read(self._settings(endpoint, str(width)))
         with open_archiver(settings, observer, SystemClock()) as archiver:
-            run(archiver, observer, WARM_SECONDS + seconds)
-        return observer.rate(seconds)
+            return run(archiver, observer, seconds)
 
     def _settings(self, endpoint: str, concurrency: str) -> dict[str, str]:
         self._runs_count += 1
@@ -151,8 +147,8 @@ class Bench:
         return name
 
 
-def run(archiver: Archiver, observer: Watched, seconds: float) -> None:
-    """Sweep for so long."""
+def run(archiver: Archiver, observer: Watched, seconds: float) -> float:
+    """Sweep for so long, and finish what was begun: objects archived a second."""
     stop = Stop()
     ends = threading.Timer(seconds, stop.request, ["signal"])
     ends.start()
@@ -161,6 +157,7 @@ def run(archiver: Archiver, observer: Watched, seconds: float) -> None:
     ends.cancel()
     if summary.stopped != "signal" or summary.parked or summary.waiting:
         raise RuntimeError(summary)  # too few objects, or trouble: its figures say nothing
+    return summary.archived / summary.seconds
 
 
 @dataclass
@@ -184,33 +181,21 @@ class Found:
 
 @dataclass
 class Watched:
-    """An observer: when what was archived, and how wide."""
+    """An observer: how wide, and when."""
 
     began_at: float = 0.0
-    ends: list[float] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
 
     def __call__(self, event: Event) -> None:
-        now = time.monotonic()
+        at = time.monotonic() - self.began_at
         match event:
-            case ObjectArchived():
-                self.ends.append(now)
             case WidthChanged():
                 change = f"{event.before_count:4} to {event.after_count:4}  {event.why}"
-                self.trace.append(f"{now - self.began_at:9.2f} s {change}")
+                self.trace.append(f"{at:9.2f} s {change}")
             case BreakerOpened():
-                self.trace.append(f"{now - self.began_at:9.2f} s {event}")
+                self.trace.append(f"{at:9.2f} s {event}")
             case _:
                 pass
-
-    def rate(self, seconds: float) -> float:
-        """Objects a second of the last run's last seconds.
-
-        Receipts come in groups: it is counted from the end of one group to that of another.
-        """
-        since = self.ends[-1] - seconds
-        before = [at for at in self.ends if at <= since] or self.ends[:1]
-        return (len(self.ends) - len(before)) / (self.ends[-1] - before[-1])
 
 
 def _small_pages() -> list[Page]:

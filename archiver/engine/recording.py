@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from archiver.errors import ArchiverError
     from archiver.model import Claim, Receipt, Sent
 
+_PROVEN_PER_MOVE = 4  # at most, in one proof, for each that may move at once
 _BUSY_TRIES_TOGETHER = 3  # after which a row the application holds is asked for alone
 _BUSY_TRIES = 8
 _BUSY_WAIT_SECONDS = 0.25  # doubled by each try
@@ -65,9 +66,11 @@ class Recording:
         plan, now = self._run.plan, self._run.clock.monotonic()
         if self._sent and stores is not None:
             is_old = now - self._sent_since >= plan.group_age_seconds
-            while len(self._sent) >= plan.verify_group or (self._sent and (is_old or is_idle)):
-                group = self._sent[: plan.verify_group]
-                del self._sent[: plan.verify_group]
+            # A proof asks for many at once: not for more than a narrow width allows for.
+            size = min(plan.verify_group, _PROVEN_PER_MOVE * self._run.width.current)
+            while len(self._sent) >= size or (self._sent and (is_old or is_idle)):
+                group = self._sent[:size]
+                del self._sent[:size]
                 self._verify(stores, group)
         if self._proven:
             is_old = now - self._proven_since >= plan.group_age_seconds

@@ -74,6 +74,23 @@ def test_a_throttled_proof_narrows_too() -> None:
     assert [] == world.troubles()
 
 
+def test_a_narrow_width_proves_few_at_once() -> None:
+    world = World()
+    world.plant(*ids(40))
+    worker = world.worker()
+    asked: list[int] = []
+
+    def count() -> None:
+        calls = world.cold.faults.calls["stat"]
+        asked.append(calls - sum(asked))
+
+    worker.script.on("cold.stat_many", after=count, times=None)
+
+    assert worker.sweep(width=AutoWidth(first=2), release=False).archived == 40
+
+    assert max(asked) == 8
+
+
 @pytest.mark.parametrize(("store", "operation"), [("hot", "delete"), ("cold", "readback")])
 def test_a_throttled_release_narrows_too(store: str, operation: str) -> None:
     world = World(max_attempts=ONCE)
@@ -127,6 +144,26 @@ def test_what_one_sweep_found_the_next_begins_with() -> None:
     assert worker.sweep(width=width).archived == 30
 
     assert width.current == worker.pool.width == 8
+
+
+def test_a_sweep_moves_more_at_once_while_that_brings_more() -> None:
+    world = World()
+    world.plant(*ids(400))
+    worker, width = world.worker(), AutoWidth()
+    widths: list[int] = []
+
+    def take() -> None:
+        """As long as a move of a tenth of a second, of so many at once."""
+        widths.append(worker.pool.width)
+        world.clock.sleep(0.1 / width.current)
+
+    worker.script.on("cold.create", before=take, times=None)
+
+    assert worker.sweep(width=width, batch_size=100).archived == 400
+
+    changes = worker.told(events.WidthChanged)
+    assert [(it.before_count, it.after_count, it.why) for it in changes] == [(16, 32, "grows")]
+    assert (widths[0], widths[-1]) == (16, 32)
 
 
 def test_other_failures_change_no_width() -> None:
