@@ -31,10 +31,12 @@ What has no file before it is in this one; the others are closer to the part tha
     H11  test_h11_the_same_bytes_are_not_sent_again
     H11  test_move.py::test_h11_the_same_bytes_are_never_sent_twice
     H12  test_h12_a_cold_store_that_is_down_at_one_run_works_at_the_next
+    H12  test_worker.py::test_h12_a_cold_store_that_is_gone_at_the_start_is_used_once_it_is_back
     H13  test_h13_bad_settings_are_refused_together_and_none_becomes_a_default
     H13  test_h13_a_retention_of_zero_jobs_keeps_none
     H13  test_bad_input_settings.py::test_a_wrong_setting_is_told_and_nothing_is_touched
     H14  test_h14_a_backlog_of_many_batches_drains_in_one_run_and_its_jobs_are_marked
+    H14  test_worker.py::test_h14_one_sweep_of_the_worker_drains_a_backlog_of_many_batches
     H14  test_task_html.py::test_h14_only_touched_jobs_are_looked_at_unless_all_are_asked_for
     H15  test_h15_a_dry_run_writes_nothing
     H15  test_h15_each_object_has_a_receipt_that_is_found_by_its_id
@@ -62,8 +64,8 @@ What has no file before it is in this one; the others are closer to the part tha
     H24  test_h24_every_put_is_signed_with_its_digest_and_a_store_that_ignores_it_is_found_out
     H24  test_probe.py::test_an_altered_body_that_is_refused_shows_that_digests_are_enforced
 
-To come with later versions: H10 for objects in parts, H12 and H14 for the scheduled worker,
-H15 for restore, H23 for a tool that renames keys (here: the rule it stands for).
+To come with later versions: H10 for objects in parts, H15 for restore, H23 for a tool that
+renames keys (here: the rule it stands for).
 """
 
 from __future__ import annotations

@@ -128,6 +128,33 @@ def test_a_hot_store_that_is_down_is_tried_again_and_recovers(
     assert [] == scene.lost()
 
 
+def test_h12_a_cold_store_that_is_gone_at_the_start_is_used_once_it_is_back(
+    scene: Scene, tmp_path: Path
+) -> None:
+    page = scene.due_page()
+    away = scene.cold_root.rename(tmp_path / "away")
+    with running_worker(scene.settings, tmp_path) as it:
+        it.until_told("sweep failed", 2)
+        assert scene.is_untouched(page)
+        away.rename(scene.cold_root)
+        it.until(lambda: scene.is_archived(page))
+        assert it.stop() == 0
+    assert [] == scene.lost()
+
+
+def test_h14_one_sweep_of_the_worker_drains_a_backlog_of_many_batches(
+    scene: Scene, tmp_path: Path
+) -> None:
+    pages = [scene.due_page() for _ in range(20)]
+    changes = {"ARCHIVE_BATCH_SIZE": "3", "ARCHIVE_SCHEDULE": "0 0 1 1 *"}
+    with running_worker(scene.settings, tmp_path, **changes) as it:
+        it.until(lambda: all(map(scene.is_archived, pages)))
+        it.until_told("sweep ended")
+        assert it.stop() == 0
+    (ended,) = it.told("sweep ended")
+    assert (ended["archived"], ended["released"]) == (20, 20)
+
+
 # --- stopping -----------------------------------------------------------------------------
 
 
@@ -203,6 +230,26 @@ def test_a_store_that_hangs_is_said_and_at_last_the_process_ends(
     with running_worker(scene.settings, tmp_path, **changes) as it:
         it.until(lambda: scene.is_archived(page))  # taken over, after a lease
         assert it.stop() == 0
+    assert [] == scene.lost()
+
+
+def test_work_that_hangs_beyond_a_drain_keeps_its_lease_until_it_runs_out(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """The thread may still put or delete: nobody takes its claims over before that."""
+    page = scene.due_page()
+    scene.hot.on("get", times=1, delay_seconds=20)
+    changes = {"ARCHIVE_DRAIN_TIMEOUT": "2s", "ARCHIVE_LEASE": "2s", "ARCHIVE_TIMEOUT": "1h"}
+    with running_worker(scene.settings, tmp_path, **changes) as it:
+        it.until_told("archiving candidates")
+        scene.run("pause")
+        it.until_told("sweep ended")
+        it.until(lambda: len(ask(scene, "select 1 from archiver.worker")) == 2)
+        first = ask(scene, "select left_at from archiver.worker order by worker_id limit 1")
+        assert first == [(None,)]
+        scene.run("resume")
+        it.until(lambda: scene.is_archived(page))
+        assert it.stop() in (0, 1)
     assert [] == scene.lost()
 
 
