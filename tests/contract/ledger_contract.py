@@ -1102,9 +1102,17 @@ class LedgerContract:
         world.rows.plant(page("captured", content=b"newer"))
         world.rows.remove("gone")
 
-        answers = self.undo(ledger, world, "claimed", "captured", "gone")
+        found = ledger.records.newest_entries_of(
+            [CandidateId(id_) for id_ in ("claimed", "captured", "gone")], SOURCE
+        )
+        told = ledger.releases(world.rows).undo(
+            [entry.recorded for entry in found], 100, lambda _: {}
+        )
 
-        assert set(answers.values()) == {UndoAnswer.CHANGED}
+        assert {it.answer for it in told} == {UndoAnswer.CHANGED}
+        assert {it.id: it.detail for it in told if it.detail} == {
+            "claimed": "a candidate again"
+        }
         assert world.rows.row("captured") == page("captured", content=b"newer")
         assert claims.outlook().pending_release_count == 3
         assert ledger.records.counts()[0].held_count == 0
