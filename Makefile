@@ -6,8 +6,10 @@ PYTHON = python3
 WORKERS = 2
 BIN = .venv/bin
 PIP = PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet
-COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-find-links
+COMPILE = $(LOCK) pyproject.toml
+COMPILE_BUILD = $(LOCK) --group build
 
 .PHONY: help demo test check check-lock servers bench lock upgrade clean
 
@@ -37,18 +39,21 @@ check: .venv/ready check-lock ## Style, types, imports, lock files
 # somebody else's package does not make this red, a changed pyproject.toml does.
 check-lock: .venv/ready
 	@rm -rf .cache/lock && mkdir -p .cache/lock
-	@cp requirements.lock requirements-runtime.lock .cache/lock/
+	@cp requirements.lock requirements-runtime.lock requirements-build.lock .cache/lock/
 	@$(COMPILE) --extra dev --output-file .cache/lock/requirements.lock >/dev/null
 	@$(COMPILE) --output-file .cache/lock/requirements-runtime.lock >/dev/null
-	@for lock in requirements.lock requirements-runtime.lock; do \
+	@$(COMPILE_BUILD) --output-file .cache/lock/requirements-build.lock >/dev/null
+	@for lock in requirements.lock requirements-runtime.lock requirements-build.lock; do \
 		diff -u $$lock .cache/lock/$$lock || \
 		{ echo "$$lock does not fit pyproject.toml: run 'make lock'." >&2; exit 1; }; \
 	done
 
 lock: .venv/ready ## Fit the lock files to pyproject.toml, changing as little as possible
 	@$(COMPILE) --extra dev --output-file requirements.lock >/dev/null
-	@cp requirements.lock requirements-runtime.lock # the same versions in both
+	@cp requirements.lock requirements-runtime.lock # the same versions in all of them
+	@cp requirements.lock requirements-build.lock
 	@$(COMPILE) --output-file requirements-runtime.lock >/dev/null
+	@$(COMPILE_BUILD) --output-file requirements-build.lock >/dev/null
 
 upgrade: .venv/ready ## Lock the newest version of everything
 	@$(COMPILE) --extra dev --upgrade --output-file requirements.lock >/dev/null

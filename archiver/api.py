@@ -1,31 +1,65 @@
 """The library: everything an application may import, from one place.
 
-    from archiver.api import Settings, SystemClock, open_archive
+    from archiver.api import Settings, Stop, SystemClock, open_archiver
 
-What is listed here, the nouns of `archiver.model`, the errors of `archiver.errors` and the
-events of `archiver.events` change with a version that says so; everything else may change
-with any. docs/library.md and docs/reading.md have examples.
+docs/library.md and docs/reading.md have examples, and say what is stable.
 """
 
 from __future__ import annotations
 
+from archiver import errors, events
 from archiver.app import Archiver, migrate, open_archiver
+from archiver.by_hand import sweep_by_hand
 from archiver.config import Settings
+from archiver.engine.run import SweepPlan
 from archiver.engine.stop import Stop
-from archiver.model import Summary
+from archiver.ledger.migrate import migrate as migrate_ledger
+from archiver.ledger.postgres import LedgerSettings, PostgresLedger
+from archiver.model import Evidence, Secret, Summary
 from archiver.ops.clock import SystemClock
 from archiver.reading import Archive, ArchivedObject, ArchivedUrl, open_archive
+from archiver.sources.plugins import PluginSource
+from archiver.sources.sql_source import SourceParameters, SqlSource
+from archiver.stores.cold_file import FileColdStore
+from archiver.stores.cold_s3 import S3ColdStore
+from archiver.stores.hot_file import FileHotStore
+from archiver.stores.hot_s3 import S3HotStore
+from archiver.stores.probe import probe_cold
+from archiver.stores.providers import PROVIDERS
+from archiver.stores.s3 import S3Settings
+from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
 
 __all__ = [
+    "PROVIDERS",
     "Archive",
     "ArchivedObject",
     "ArchivedUrl",
     "Archiver",
+    "Evidence",
+    "FileColdStore",
+    "FileHotStore",
+    "LedgerSettings",
+    "PluginSource",
+    "PostgresLedger",
+    "S3ColdStore",
+    "S3HotStore",
+    "S3Settings",
+    "Secret",
     "Settings",
+    "SourceParameters",
+    "SqlSource",
     "Stop",
     "Summary",
+    "SupabaseHotStore",
+    "SupabaseSettings",
+    "SweepPlan",
     "SystemClock",
+    "errors",
+    "events",
     "migrate",
+    "migrate_ledger",
     "open_archive",
     "open_archiver",
+    "probe_cold",
+    "sweep_by_hand",
 ]

@@ -461,8 +461,8 @@ class _Workshop:
             self._tell(capabilities, evidence, was_remembered=was_remembered)
         hot = self.shelf.hot(settings, settings.timeout_seconds)
         cold = self.shelf.cold(settings)
-        shared_bucket = _shared_bucket(hot, cold, settings)
-        return Stores(hot, cold, evidence, shared_bucket, self.egress)
+        shared = shared_bucket(hot, cold, settings.bucket_name)
+        return Stores(hot, cold, evidence, shared, self.egress)
 
     def _tell(
         self, capabilities: Capabilities, evidence: Evidence, *, was_remembered: bool
@@ -643,7 +643,7 @@ def _capabilities(settings: Settings, fleet: Fleet) -> tuple[Capabilities, bool]
             return seen, False
 
 
-def _shared_bucket(hot: HotStore, cold: ColdStore, settings: Settings) -> str | None:
+def shared_bucket(hot: HotStore, cold: ColdStore, bucket: str) -> str | None:
     """The cold bucket, unless the hot store is seen not to reach into it.
 
     One store may have two endpoints, a gateway a directory, and Supabase an S3 side, so the
@@ -656,14 +656,14 @@ def _shared_bucket(hot: HotStore, cold: ColdStore, settings: Settings) -> str | 
             cold.create(
                 marker, b"archiver\n", metadata={}, content_type=None, content_encoding=None
             )
-    location = HotLocation(settings.bucket_name, marker)
+    location = HotLocation(bucket, marker)
     try:
         seen = hot.identify([location])[location]
     except (BucketMissing, UnusableName):
         return None
     except (PermanentError, FatalError):
-        return settings.bucket_name
-    return None if seen is None else settings.bucket_name
+        return bucket
+    return None if seen is None else bucket
 
 
 def _cold_s3_settings(cold: ColdS3, settings: Settings) -> S3Settings:
