@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
+from threading import Barrier
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -1608,20 +1609,19 @@ class LedgerContract:
         self, world: LedgerWorld
     ) -> None:
         workers = [world.worker() for _ in range(4)]
-        budget = EgressBudget(1000, 3600.0)
+        together = Barrier(len(workers), timeout=60)
 
-        def spend(worker: Ledger) -> int:
-            kept = 0
-            while granted := worker.spending.reserve(13, budget):
-                worker.spending.settle(granted // 2)
-                kept += granted - granted // 2
-            return kept
+        def reserve(worker: Ledger) -> int:
+            together.wait()
+            return worker.spending.reserve(60, BUDGET)
 
         with ThreadPoolExecutor(len(workers)) as threads:
-            kept = sum(threads.map(spend, workers))
+            for _ in range(15):
+                granted = list(threads.map(reserve, workers))
+                assert sorted(granted) == [0, 0, 40, 60]
+                workers[0].spending.settle(100)
 
-        assert kept == workers[0].spending.spent(budget).spent_bytes
-        assert 994 <= kept <= 1000
+        assert workers[0].spending.spent(BUDGET).spent_bytes == 0
 
 
 def claims_worker(ledger: Ledger) -> WorkerId:

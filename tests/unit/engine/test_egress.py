@@ -317,8 +317,11 @@ def test_the_canary_waits_for_room_and_comes_before_the_moves() -> None:
     assert len(world.hot_ids) == 13
 
     world.clock.advance(WINDOW_SECONDS + 301)
-    summary = world.sweep()
+    worker = world.worker()
+    summary = worker.sweep()
 
+    calls = worker.script.calls
+    assert calls.index("releases.claim_release") < calls.index("claims.claim")
     assert (summary.stopped, summary.archived) == ("budget", 3)  # and the canary
     assert summary.released >= 4
     assert world.spent_bytes() == 4 * SIZE
