@@ -160,6 +160,18 @@ class ColdPointer:
         return f"{self.bucket}/{self.key}"
 
 
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A row whose object is archived already, by whoever it was, as the row tells it."""
+
+    id: CandidateId
+    cold_bucket: str | None
+    cold_key: ColdKey | None  # whole, with its prefix; None: no object is named (skipped)
+    content_digest: Digest | None = None  # of the decompressed bytes; None promises nothing
+    group_id: str | None = None
+    problem: str = ""  # why it cannot be adopted as it stands: "bad row: ..."
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class FencingToken:
     """Raised by each claim, so that the write of a late owner misses."""
@@ -310,6 +322,43 @@ class Recorded:
     receipt_id: ReceiptId
     receipt: Receipt
     archived_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """A receipt for an object that this ledger did not move: it has a cold side alone.
+
+    No hot object is known, so there is nothing it could ever release.
+    """
+
+    source: SourceName
+    id: CandidateId
+    cold: ColdLocation
+    size_bytes: int
+    digest: Digest | None  # None: nobody has read the bytes (unproven)
+    content_digest: Digest | None  # what the row promises; unless unproven, found to be so
+    etag: str | None
+    evidence: Evidence  # `readback` or `unproven`
+    group_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAdoption:
+    """An adoption as the ledger keeps it."""
+
+    receipt_id: ReceiptId
+    adoption: Adoption
+    adopted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """One page of a source's holdings, and which of them the ledger knows nothing of."""
+
+    to_adopt: tuple[Holding, ...]
+    known_count: int  # they have a receipt that is good enough
+    last: CandidateId | None  # where the next page begins; None: this one was empty
+    read_at: datetime  # by the ledger's clock
 
 
 class Answer(enum.Enum):
@@ -511,6 +560,7 @@ class History:
     attempts_count: int
     next_attempt_at: datetime | None
     receipts: tuple[tuple[Recorded, Outcome | None, datetime | None], ...]  # newest first
+    adopted: tuple[RecordedAdoption, ...] = ()  # newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,13 +572,15 @@ class SourceCounts:
     waiting_count: int
     held_count: int
     parked_count: int
-    archived_count: int  # receipts
+    archived_count: int  # cold copies under a receipt
     archived_bytes: int
     pending_release_count: int
     released_count: int
     replaced_count: int
     undone_count: int
     last_archived_at: datetime | None
+    adopted_count: int = 0  # of the archived: by another worker, before this ledger
+    unproven_count: int = 0  # of the archived: nobody has read the copy yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -601,6 +653,45 @@ class Summary:
 
     def _severity(self) -> tuple[int, int]:
         return _STATES.index(self.state), _STOPS.index(self.stopped)
+
+
+class NotAdopted(enum.Enum):
+    """Why a holding got no receipt."""
+
+    MISSING = "missing"  # the cold store proves that there is no such object
+    DAMAGED = "damaged"  # the bytes are not what the row, or their own metadata, promises
+    UNREADABLE = "unreadable"  # denied, frozen, too large; or the row cannot be understood
+    UNREACHABLE = "unreachable"  # the store did not answer: the next run tries it again
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """What one run of `archiver adopt` did, or would do."""
+
+    state: State = "done"
+    stopped: Stopped | None = None
+    adopted: int = 0  # receipts made; in a dry run: to be made
+    adopted_bytes: int = 0
+    unpromised: int = 0  # of the adopted: the row promises no digest, nothing was compared
+    known: int = 0  # rows that had a receipt already
+    changed: int = 0  # rows archived anew, or adopted by another process, meanwhile
+    missing: int = 0
+    damaged: int = 0
+    unreadable: int = 0
+    unreachable: int = 0
+    skipped: int = 0  # rows that name no object: there is nothing to adopt
+    elsewhere: Mapping[str, int] = field(default_factory=dict, hash=False)  # by cold bucket
+    seconds: float = 0.0
+    error: str | None = None  # why it is fatal, or gave up
+
+    @property
+    def is_complete(self) -> bool:
+        """Every row that was looked at has its receipt now."""
+        failed = self.missing + self.damaged + self.unreadable + self.unreachable
+        return self.state != "fatal" and not failed and not self.elsewhere
+
+    def to_json(self) -> dict[str, object]:
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from archiver.events import Event
     from archiver.model import (
+        Adoption,
         Answer,
         CandidateId,
         Capabilities,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
         FailAnswer,
         Failure,
         History,
+        Holding,
+        Holdings,
         HotIdentity,
         HotLocation,
         Lease,
@@ -302,6 +305,17 @@ class ArchiveSource(Protocol):
             SourceRefused: This source does not say how its rows are read.
         """
 
+    def holdings(
+        self, limit: int, after: CandidateId | None, tx: Transaction
+    ) -> Sequence[Holding]:
+        """Up to `limit` rows that are archived already, by id, after an id.
+
+        Takes no lock. Empty means: nothing after that id. Not asked by a sweep.
+
+        Raises:
+            SourceRefused: This source does not tell.
+        """
+
     def housekeeping(self, tx: Transaction, *, everything: bool) -> Mapping[str, int]:
         """After and before a sweep; counts by name, for the log (``jobs_marked``).
 
@@ -408,6 +422,33 @@ class Releases(Protocol):
 
         Raises:
             SourceRefused: The source cannot do it.
+        """
+
+
+class Adoptions(Protocol):
+    """The rows of one source that were archived without this ledger, and receipts for them."""
+
+    def holdings(self, limit: int, after: CandidateId | None, *, unproven: bool) -> Holdings:
+        """The next page, by id, without the rows that have a receipt for their very object.
+
+        A receipt without evidence is good enough only where `unproven` ones are asked for.
+        Nothing is written.
+
+        Raises:
+            SourceRefused: The source does not tell its holdings.
+        """
+
+    def adopt(
+        self, adoptions: Sequence[Adoption], read_at: datetime
+    ) -> Collection[CandidateId]:
+        """Write receipts for rows that were read then; the ids that got one.
+
+        Left out are objects that have one by now, and rows that this ledger has archived
+        anew since: their newest receipt must stay the newest. So it is repeatable. Fenced
+        by the lease, atomic. No release is ever made of them.
+
+        Raises:
+            LeaseLost, LedgerUnavailable
         """
 
 

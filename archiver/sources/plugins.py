@@ -8,7 +8,7 @@ this source alone. The contract is in docs/writing-a-source.md, its suite in
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +26,7 @@ from archiver.model import (
     SourceName,
 )
 from archiver.sources import sql_check
+from archiver.sources.holding import holding, problem_of_page
 from archiver.sources.locating import located
 from archiver.sources.sql_file import is_source_name
 from archiver.sources.template import LIMIT_BYTES, problem_of_key
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from importlib.metadata import EntryPoint
 
-    from archiver.model import Located, Offer, Position, Receipt, Secret
+    from archiver.model import Holding, Located, Offer, Position, Receipt, Secret
 
     Tx = psycopg.Connection[Any]
 
@@ -69,11 +70,22 @@ class PluginCandidate:
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginHolding:
+    """One row whose object is archived already, whoever did that."""
+
+    id: str
+    cold_bucket: str | None
+    cold_key: str | None  # whole; None: the row names no object
+    content_digest: str | None = None  # of the decompressed bytes; None promises nothing
+    group_id: str | None = None
+
+
 class Plugin(Protocol):
     """What an author writes.
 
     Optional beside it: ``points_at(locations, tx)``, ``on_restored(receipts, tx)``,
-    ``locate(id, tx)``, ``housekeeping()``, ``transactional = True``.
+    ``locate(id, tx)``, ``holdings(limit, after)``, ``housekeeping()``, ``transactional = True``.
     """
 
     @property
@@ -138,6 +150,10 @@ class PluginSource:
     def can_restore(self) -> bool:
         return hasattr(self._plugin, "on_restored")
 
+    @property
+    def tells_holdings(self) -> bool:
+        return hasattr(self._plugin, "holdings")
+
     def check(self, tx: Tx) -> Sequence[str]:
         return sql_check.prove(self, tx)
 
@@ -187,6 +203,16 @@ class PluginSource:
             if row is None:
                 raise RowMissing(source=self.name, id=id_)
             return located(self.name, id_, dict(row))
+
+    def holdings(self, limit: int, after: CandidateId | None, tx: Tx) -> Sequence[Holding]:
+        del tx  # the author's rows are read in the author's own way
+        if not self.tells_holdings:
+            raise self.refused("holdings", "the plugin has no such method", "Write it.")
+        with self._blamed("holdings"):
+            page = [holding(asdict(one)) for one in self._plugin.holdings(limit, after)]
+        if problem := problem_of_page(page, limit, after):
+            raise self.refused("holdings", problem, "Order by id, after the id asked for.")
+        return page
 
     def housekeeping(self, tx: Tx, *, everything: bool) -> Mapping[str, int]:
         del tx, everything  # the author's own house is kept in the author's own way

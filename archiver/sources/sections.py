@@ -19,7 +19,7 @@ from archiver.errors import SourceRefused
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from archiver.model import HotLocation, Position, Receipt
+    from archiver.model import CandidateId, HotLocation, Position, Receipt
     from archiver.sources.sql_file import SqlFile
     from archiver.sources.sql_text import Statement
 
@@ -140,7 +140,7 @@ class Sections:
             line = self._line(section, statement, exc)
             raise self.refused(section, problem, self._fix(exc), line=line) from exc
         except postgres_errors.DataError as exc:
-            if section != "candidates":
+            if section not in ("candidates", "holdings"):
                 raise  # of one row; the ledger finds out which
             problem = f"a value cannot be read: {exc}"
             raise self.refused(section, problem, line=statement.line) from exc
@@ -172,6 +172,11 @@ def page_values(limit: int, after: Position | None) -> Values:
         "after_due_at": after.due_at if after else "-infinity",
         "after_id": after.id if after else "",
     }
+
+
+def page_by_id_values(limit: int, after: CandidateId | None) -> Values:
+    """The parameters of `holdings`; the empty text is before all others."""
+    return {"limit": limit, "after_id": after or ""}
 
 
 def receipt_values(receipts: Sequence[Receipt]) -> Values:

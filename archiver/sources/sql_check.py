@@ -21,11 +21,13 @@ from archiver.model import (
     Receipt,
     WorkerId,
 )
+from archiver.sources import holding
 from archiver.sources.locating import LOCATED_COLUMNS
 from archiver.sources.offers import REQUIRED_COLUMNS, template_columns
 from archiver.sources.row_security import check_row_security
 from archiver.sources.sections import (
     location_values,
+    page_by_id_values,
     page_values,
     receipt_values,
     rolled_back,
@@ -42,12 +44,14 @@ if TYPE_CHECKING:
     from archiver.sources.sections import Sections, Tx, Values
 
 _TEXT_TYPES = {"text", "varchar"}
+_PAGED = {"candidates", "holdings"}  # by an id that is sent back as text
 _RETURNED: dict[str, tuple[Values, tuple[str, ...]]] = {
     "candidates": (page_values(0, None), REQUIRED_COLUMNS),
     "archived": (receipt_values(()), ("id",)),
     "restored": (receipt_values(()), ("id",)),
     "points_at": (location_values(()), ("hot_bucket", "hot_path")),
     "locate": ({"id": ""}, LOCATED_COLUMNS),
+    "holdings": (page_by_id_values(0, None), holding.REQUIRED_COLUMNS),
 }
 
 _INDEX_IS_VALID = """
@@ -87,11 +91,11 @@ def _check_columns(sections: Sections, tx: Tx, section: str) -> None:
     with rolled_back(tx):
         returned = sections.columns(tx, section, values)
     names = [name for name, _ in returned]
+    types = {name: _type_name(tx, type_code) for name, type_code in returned}
+    if section in _PAGED and types.get("id", "text") not in _TEXT_TYPES:
+        raise sections.refused(section, f"id is {types['id']}", "Write `id::text as id`.")
     if section == "candidates":
         needed = (*needed, *template_columns(sections.file))
-        types = {name: _type_name(tx, type_code) for name, type_code in returned}
-        if types.get("id", "text") not in _TEXT_TYPES:
-            raise sections.refused(section, f"id is {types['id']}", "Write `id::text as id`.")
         if types.get("due_at", "timestamptz") != "timestamptz":
             problem = f"due_at is {types['due_at']}, not timestamptz"
             raise sections.refused(section, problem, "Say in which time zone it is.")

@@ -38,6 +38,7 @@ _KEYS = ("name", "cold_key", "shares_objects", "metadata", *OVERRIDES)
 
 _EVERYWHERE = frozenset({"retention_jobs", "retention_age"})
 _PAGE = frozenset({"limit", "after_due_at", "after_id"})
+_PAGE_BY_ID = frozenset({"limit", "after_id"})
 _NOTHING: frozenset[str] = frozenset()
 
 
@@ -67,7 +68,11 @@ _RULES = {
         needed_parameters=frozenset({"id"}),
         why_needed="so every row would be the one that is asked for",
     ),
-    "holdings": _Rule(),
+    "holdings": _Rule(
+        _EVERYWHERE | _PAGE_BY_ID,
+        needed_parameters=_PAGE_BY_ID,
+        why_needed="so the same rows would be told for ever",
+    ),
     "housekeeping": _Rule(_EVERYWHERE | {"everything"}, may_have_many_statements=True),
     "needs": _Rule(_NOTHING, may_have_many_statements=True),
 }

@@ -12,9 +12,16 @@ from archiver.errors import RowMissing
 from archiver.model import CandidateId, HotLocation
 from archiver.sources import sql_check
 from archiver.sources.finding import read_source_file
+from archiver.sources.holding import holding, problem_of_page
 from archiver.sources.locating import located
 from archiver.sources.offers import offer
-from archiver.sources.sections import Sections, location_values, page_values, receipt_values
+from archiver.sources.sections import (
+    Sections,
+    location_values,
+    page_by_id_values,
+    page_values,
+    receipt_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from archiver.errors import SourceRefused
-    from archiver.model import Located, Offer, Position, Receipt, SourceName
+    from archiver.model import Holding, Located, Offer, Position, Receipt, SourceName
     from archiver.sources.sql_file import SqlFile
 
     Tx = psycopg.Connection[Any]
@@ -81,6 +88,10 @@ class SqlSource:
     def can_restore(self) -> bool:
         return "restored" in self._sections
 
+    @property
+    def tells_holdings(self) -> bool:
+        return "holdings" in self._sections
+
     def check(self, tx: Tx) -> Sequence[str]:
         warnings = sql_check.check_sections(self._sections, tx)
         return [*warnings, *sql_check.prove(self, tx)]
@@ -133,6 +144,19 @@ class SqlSource:
             problem = f"it returns {len(rows)} rows for {id_!r}"
             raise self._sections.refused("locate", problem)
         return located(self.name, id_, rows[0])
+
+    def holdings(self, limit: int, after: CandidateId | None, tx: Tx) -> Sequence[Holding]:
+        if not self.tells_holdings:
+            problem = "the file has no such section"
+            raise self._sections.refused("holdings", problem, "Write it.")
+        rows = self._sections.rows(tx, "holdings", page_by_id_values(limit, after))
+        try:
+            page = [holding(row) for row in rows]
+        except TypeError as exc:
+            raise self._sections.refused("holdings", str(exc)) from exc
+        if problem := problem_of_page(page, limit, after):
+            raise self._sections.refused("holdings", problem, "Order by id, after :after_id.")
+        return page
 
     def housekeeping(self, tx: Tx, *, everything: bool) -> Mapping[str, int]:
         """Every whole number that the section's statements return, by its column."""

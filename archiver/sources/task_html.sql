@@ -179,14 +179,23 @@ from tasks as task
 where task.id = :id;
 
 -- holdings --
+-- Rows that are archived, in the order of the primary key, so that each page reads on where
+-- the last one ended. The reference worker skipped pages that it found nowhere: these have no
+-- key. Where a row points hot again, its digest is that of the new page.
 select
     task.id,
     task.job_id as group_id,
     task.html_archive_bucket as cold_bucket,
     task.html_archive_key as cold_key,
-    nullif(lower(btrim(task.html_sha256)), '') as content_digest
+    case
+        when task.html_storage_path is null then nullif(lower(btrim(task.html_sha256)), '')
+    end as content_digest
 from tasks as task
-where task.html_archived_at is not null and task.html_archive_key is not null;
+where task.html_archived_at is not null
+    and (task.html_archive_key is not null or task.html_storage_path is null)
+    and task.id > :after_id
+order by task.id
+limit :limit;
 
 -- housekeeping --
 -- The marker: a job that ended, has an archived page and no hot one becomes `archived`.

@@ -29,7 +29,7 @@ from archiver.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.model import Offer, Position
+    from archiver.model import Holding, Offer, Position
     from archiver.protocols import ArchiveSource
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -200,6 +200,30 @@ class SourceContract:
     ) -> None:
         assert [] == list(world.source.on_archived([], tx))
         assert [] == list(world.source.points_at([], tx))
+
+    @pytest.mark.parametrize("limit", [1, 2, 100])
+    def test_what_is_archived_is_told_once_with_its_key(
+        self, world: SourceWorld, tx: psycopg.Connection[Any], limit: int
+    ) -> None:
+        try:
+            assert [] == list(world.source.holdings(limit, None, tx))
+        except SourceRefused as exc:  # `check` proves a section or method that is there
+            pytest.skip(f"it does not tell its holdings: {exc}")
+        for id_ in ["d", "b", "a", "e", "c"]:
+            world.plant(id_, LONG_AGO)
+        due = self.candidates(world, tx)
+        moved = [it for it in due if it.id != "c"]
+        world.source.on_archived([receipt_for(it, world.source) for it in moved], tx)
+        tx.commit()
+        told: list[Holding] = []
+        after: CandidateId | None = None
+        while page := world.source.holdings(limit, after, tx):
+            told += page
+            after = page[-1].id
+        assert {it.id: it.cold_key for it in moved} == {it.id: it.cold_key for it in told}
+        assert len(moved) == len(told)
+        assert {"cold"} == {it.cold_bucket for it in told}
+        assert {""} == {it.problem for it in told}
 
     def test_the_transaction_is_the_callers_to_end(
         self, world: SourceWorld, tx: psycopg.Connection[Any]

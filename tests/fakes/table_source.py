@@ -24,6 +24,7 @@ from archiver.model import (
     ColdKey,
     ColdPointer,
     Digest,
+    Holding,
     HotLocation,
     Located,
     SourceName,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from archiver.model import Offer, Position, Receipt
 
 BUCKET = "pages"
+COLD_BUCKET = "cold"
 START = datetime(2025, 6, 1, tzinfo=UTC)
 
 
@@ -66,7 +68,7 @@ class PageRow:
     hot_bucket: str | None
     hot_path: str | None
     content_digest: Digest | None = None
-    cold_key: str | None = None
+    cold_key: str | None = None  # in the bucket `COLD_BUCKET`
     refusal: str | None = None  # flipping it raises this
 
 
@@ -108,6 +110,22 @@ def _located(source: SourceName, id_: CandidateId, row: PageRow | None) -> Locat
         hot=HotLocation(row.hot_bucket or "", row.hot_path or "") if is_hot else None,
         cold=ColdPointer(None, "cold", ColdKey(row.cold_key)) if row.cold_key else None,
         content_digest=row.content_digest,
+    )
+
+
+def archived_page(id_: str, *, content: bytes | None = None) -> PageRow:
+    """A row that another worker archived, under the key that its id gives."""
+    row = page(id_, content=content)
+    return replace(row, hot_bucket=None, hot_path=None, cold_key=f"jobs/{id_}.html.gz")
+
+
+def _holding(row: PageRow) -> Holding:
+    return Holding(
+        id=row.id,
+        cold_bucket=COLD_BUCKET,
+        cold_key=ColdKey(row.cold_key or ""),
+        content_digest=row.content_digest,
+        group_id="job-1",
     )
 
 
@@ -212,6 +230,17 @@ class MemorySource(_Common):
         with self._lock:
             pointers = {(row.hot_bucket, row.hot_path) for row in self._rows.values()}
         return {it for it in locations if (it.bucket, it.path) in pointers}
+
+    def holdings(
+        self,
+        limit: int,
+        after: CandidateId | None,
+        tx: Any,  # noqa: ARG002
+    ) -> Sequence[Holding]:
+        with self._lock:
+            rows = sorted(self._rows.values(), key=lambda row: row.id)
+        held = [row for row in rows if row.cold_key is not None and row.id > (after or "")]
+        return [_holding(row) for row in held[:limit]]
 
     def housekeeping(self, tx: MemoryTransaction, *, everything: bool) -> Mapping[str, int]:
         before = self._kept_house_count
@@ -382,6 +411,16 @@ class TableSource(_Common):
         with tx.cursor(row_factory=dict_row) as cursor:
             found = cursor.execute(query.encode(), (id_,)).fetchone()
         return _located(self.name, id_, _page_row(found) if found else None)
+
+    def holdings(
+        self, limit: int, after: CandidateId | None, tx: psycopg.Connection[Any]
+    ) -> Sequence[Holding]:
+        query = f"""
+            select {_COLUMNS} from pages
+            where cold_key is not null and id > %s order by id limit %s"""
+        with tx.cursor(row_factory=dict_row) as cursor:
+            found = cursor.execute(query.encode(), (after or "", limit)).fetchall()
+        return [_holding(_page_row(row)) for row in found]
 
     def housekeeping(
         self, tx: psycopg.Connection[Any], *, everything: bool

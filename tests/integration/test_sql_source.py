@@ -59,6 +59,13 @@ returning avatars.id;
 select hot_bucket, hot_path from location
 where exists (select from avatars where bucket = hot_bucket and path = hot_path);
 
+-- holdings --
+select id, 'cold' as cold_bucket, cold_key, content_sha256 as content_digest
+from avatars
+where cold_key is not null and id > :after_id
+order by id
+limit :limit;
+
 -- needs --
 create index if not exists avatars_due on avatars (made_at, id) where cold_key is null;
 """
@@ -215,6 +222,25 @@ def test_rows_out_of_order_stop_the_source(avatars_url: str) -> None:
         world.source.find_candidates(10, None, connection)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("id > :after_id", "id >= :after_id", "the row 'b' again, which ends the page"),
+        ("limit :limit;\n\n-- needs", "limit 2 * :limit;\n\n-- needs", "were asked for"),
+        ("'cold' as cold_bucket", "true as cold_bucket", "cold_bucket is a bool, not text"),
+    ],
+)
+def test_holdings_that_would_be_read_for_ever_stop_the_source(
+    world: Avatars, tx: psycopg.Connection[Any], old: str, new: str, told: str
+) -> None:
+    for id_ in "abcde":
+        world.plant(id_, path=None, cold_key=f"k/{id_}")
+    assert old in FILE
+    source = SqlSource.load(FILE.replace(old, new), parameters=PARAMETERS)
+    with pytest.raises(SourceRefused, match=told):
+        source.holdings(2, CandidateId("b"), tx)
+
+
 def test_points_at_tells_only_what_rows_point_at(
     world: Avatars, tx: psycopg.Connection[Any]
 ) -> None:
@@ -293,6 +319,10 @@ def test_the_transaction_is_whole_after_a_refusal(
         ("made_at as due", "made_at at time zone 'utc' as due", "not timestamptz"),
         ("returning avatars.id", "returning avatars.path", "it does not return id"),
         ("select hot_bucket, hot_path", "select hot_path", "it does not return hot_bucket"),
+        ("select id, 'cold'", "select id as key, 'cold'", "it does not return id"),
+        ("select id, 'cold'", "select 7 as id, 'cold'", "holdings: id is int4"),
+        ("'cold' as cold_bucket", "'cold'", "it does not return cold_bucket"),
+        ("id > :after_id", "idd > :after_id", 'column "idd" does not exist'),
         ("order by id for", "order by idd for", 'column "idd" does not exist'),
         ("using (id)", "using (id", "syntax error"),
     ],

@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg import pq
-from psycopg.rows import dict_row
 
-from archiver.model import BadRow, Candidate, ColdKey, Digest, HotLocation
+from archiver.model import (
+    BadRow,
+    Candidate,
+    CandidateId,
+    ColdKey,
+    Digest,
+    Holding,
+    HotLocation,
+)
 from archiver.sources.finding import shipped_source_file
 from archiver.sources.sections import (
     RELATIONS,
@@ -527,20 +534,28 @@ def test_points_at_counts_every_row_that_may_mean_the_object(
 
 def test_holdings_are_the_rows_that_are_archived(hover: Hover, none_kept: Sweeps) -> None:
     job = hover.job(hover.domain())
-    page = hover.archived_page(job)
+    page = hover.archived_page(job, id="a")
+    b = hover.archived_page(job, id="b")
+    skipped = {"html_archive_bucket": None, "html_archive_key": None}
+    hover.update("tasks", "b", **skipped)
+    again = hover.archived_page(job, id="c")
+    hover.capture_again(again, b"<html>another page</html>")
+    skipped_then_captured = hover.archived_page(job, id="d")
+    hover.update("tasks", "d", **skipped)
+    hover.capture_again(skipped_then_captured, b"<html>there after all</html>")
     hover.page(job)
     hover.task(job)
-    (statement,) = none_kept.source.file.sections["holdings"].statements
-    with hover.connection.cursor(row_factory=dict_row) as cursor:
-        assert [
-            {
-                "id": page.task_id,
-                "group_id": job,
-                "cold_bucket": "cold",
-                "cold_key": page.cold_key,
-                "content_digest": str(Digest.of(page.html)),
-            }
-        ] == cursor.execute(statement.for_psycopg(), {}).fetchall()
+    key, digest = ColdKey(page.cold_key), Digest.of(page.html)
+    held = [
+        Holding(CandidateId("a"), "cold", key, digest, job),
+        Holding(CandidateId("b"), None, None, Digest.of(b.html), job),
+        # What its row promises is the new page's, and says nothing of the archived one.
+        Holding(CandidateId("c"), "cold", ColdKey(again.cold_key), None, job),
+    ]
+    with psycopg.connect(none_kept.url) as tx:
+        assert held == none_kept.source.holdings(9, None, tx)
+        assert held[1:2] == none_kept.source.holdings(1, CandidateId("a"), tx)
+        assert [] == none_kept.source.holdings(9, CandidateId("c"), tx)
 
 
 # --- the marker -------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import EntryPoint
@@ -17,13 +18,21 @@ from archiver.model import (
     CandidateId,
     ColdKey,
     ColdPointer,
+    Digest,
+    Holding,
     HotLocation,
     Position,
     Secret,
     SourceName,
 )
 from archiver.sources.locating import located
-from archiver.sources.plugins import PluginCandidate, PluginSettings, PluginSource, load_plugin
+from archiver.sources.plugins import (
+    PluginCandidate,
+    PluginHolding,
+    PluginSettings,
+    PluginSource,
+    load_plugin,
+)
 from archiver.testing import receipt_for
 
 if TYPE_CHECKING:
@@ -252,3 +261,68 @@ def test_a_plugin_that_cannot_be_used_is_a_problem_with_the_settings(
 
 def _entry(name: str, attribute: str) -> EntryPoint:
     return EntryPoint(name, f"{__name__}:{attribute}", "archiver.sources")
+
+
+# --- holdings ---------------------------------------------------------------------------
+
+
+class Kept(Notes):
+    """One that tells what is archived already."""
+
+    held: Sequence[PluginHolding] = ()
+
+    def holdings(self, limit: int, after: str | None) -> list[PluginHolding]:
+        del limit, after
+        if self.error is not None:
+            raise self.error
+        return list(self.held)
+
+
+def _held(id_: str, **changes: Any) -> PluginHolding:
+    right = {"id": id_, "cold_bucket": "cold", "cold_key": f"notes/{id_}"}
+    return PluginHolding(**right | changes)
+
+
+def test_holdings_are_parsed_and_what_makes_no_sense_is_said_of_its_row() -> None:
+    plugin = Kept()
+    digest = Digest.of(b"note")
+    plugin.held = [
+        _held("a", content_digest=f"sha256:{digest}", group_id="g"),
+        _held("b", cold_bucket=None, cold_key=None),
+        _held("c", content_digest="none"),
+        _held("d", cold_bucket=None),
+    ]
+    a, b, c, d = PluginSource(plugin).holdings(9, None, NO_TX)
+
+    assert a == Holding(CandidateId("a"), "cold", ColdKey("notes/a"), digest, "g")
+    assert (b.cold_key, b.problem) == (None, "")
+    assert "content_digest: not a SHA-256" in c.problem
+    assert "no cold bucket" in d.problem
+
+
+@pytest.mark.parametrize(
+    ("held", "after", "told"),
+    [
+        ([_held("a"), _held("a")], None, "a row stands there twice"),
+        ([_held("a")], "a", "the row 'a' again, which ends the page before"),
+        ([_held("a"), _held("b"), _held("c")], None, "3 rows, 2 were asked for"),
+        ([_held("a", cold_key=7)], None, "cold_key is a int, not text"),
+        ([_held("")], None, "id is ''"),
+    ],
+)
+def test_a_page_of_holdings_that_cannot_be_followed_is_refused(
+    held: list[PluginHolding], after: str | None, told: str
+) -> None:
+    plugin = Kept()
+    plugin.held = held
+    with pytest.raises(SourceRefused, match=re.escape(told)):
+        PluginSource(plugin).holdings(2, CandidateId(after) if after else None, NO_TX)
+
+
+def test_a_plugin_without_holdings_or_with_a_bug_in_them_says_so() -> None:
+    with pytest.raises(SourceRefused, match=r"Notes\.holdings: the plugin has no such method"):
+        PluginSource(Notes()).holdings(9, None, NO_TX)
+    plugin = Kept()
+    plugin.error = ValueError("oops")
+    with pytest.raises(SourceRefused, match=r"Kept\.holdings: ValueError: oops"):
+        PluginSource(plugin).holdings(9, None, NO_TX)

@@ -109,6 +109,17 @@ def test_a_locate_that_ignores_the_id_is_refused() -> None:
     assert "section locate: :id is not used, so every row would be the one" in told
 
 
+@pytest.mark.parametrize("parameter", ["limit", "after_id"])
+def test_holdings_that_ignore_the_page_are_refused(parameter: str) -> None:
+    holdings = """
+-- holdings --
+select id, cold_bucket, cold_key from avatars where id > :after_id order by id limit :limit;
+"""
+    assert "holdings" in SqlFile.parse(SOUND + holdings, "avatars.sql").sections
+    told = problem(SOUND + holdings.replace(f":{parameter}", "'1'"))
+    assert f"section holdings: :{parameter} is not used" in told
+
+
 def test_archived_that_reads_no_receipt_is_refused() -> None:
     told = problem(SOUND.replace("receipt", "proof"))
     assert "avatars.sql:17: section archived: it does not read receipt" == told
