@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from archiver.ledger import schema
+from archiver.ledger.adoptions import PostgresAdoptions
 from archiver.ledger.backoff import Backoff
 from archiver.ledger.claims import PostgresClaims, Seen
 from archiver.ledger.database import Database
@@ -97,6 +98,9 @@ class PostgresLedger:
         return PostgresReleases(
             source, self._database, self.fleet, self._backoff, seen, undoing
         )
+
+    def adoptions(self, source: ArchiveSource) -> PostgresAdoptions:
+        return PostgresAdoptions(source, self._database, self.fleet)
 
     def check(self) -> None:
         """Prove that the ledger's tables serve this release.

@@ -149,7 +149,9 @@ def _history(
                 _utc(row["ended_at"]),
             )
             for row in receipts
+            if not rows.is_adopted(row)
         ),
+        adopted=tuple(rows.adoption_from(row) for row in receipts if rows.is_adopted(row)),
     )
 
 

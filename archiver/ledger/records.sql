@@ -11,9 +11,20 @@ with claims as (
     group by source
 ),
 receipts as (
+    -- A copy that was proven after all is counted by its later receipt.
     select source, count(*) as archived_count, sum(size_bytes)::bigint as archived_bytes,
-           max(archived_at) as last_archived_at
-    from archiver.receipt
+           count(*) filter (where hot_bucket is null) as adopted_count,
+           count(*) filter (where is_unproven) as unproven_count,
+           max(archived_at) filter (where hot_bucket is not null) as last_archived_at
+    from (
+        select r.source, r.size_bytes, p.hot_bucket, r.archived_at, false as is_unproven
+        from archiver.receipt r
+        join archiver.place p using (place_id)
+        where r.evidence > 0
+        union all
+        select source, size_bytes, hot_bucket, archived_at, true
+        from archiver.unproven
+    ) as copies
     group by source
 ),
 releases as (
@@ -38,6 +49,8 @@ select source,
        coalesce(c.parked_count, 0) + coalesce(p.parked_count, 0) as parked_count,
        coalesce(r.archived_count, 0) as archived_count,
        coalesce(r.archived_bytes, 0) as archived_bytes,
+       coalesce(r.adopted_count, 0) as adopted_count,
+       coalesce(r.unproven_count, 0) as unproven_count,
        coalesce(p.pending_release_count, 0) as pending_release_count,
        coalesce(o.released_count, 0) as released_count,
        coalesce(o.replaced_count, 0) as replaced_count,

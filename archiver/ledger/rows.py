@@ -6,6 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from archiver.model import (
+    Adoption,
     BadRow,
     Candidate,
     CandidateId,
@@ -20,6 +21,7 @@ from archiver.model import (
     Receipt,
     ReceiptId,
     Recorded,
+    RecordedAdoption,
     SourceName,
     WorkerId,
 )
@@ -103,8 +105,45 @@ def receipt_to_json(receipt: Receipt, template_key: str) -> Json:
     }
 
 
+def adoption_to_json(adoption: Adoption) -> Json:
+    return {
+        "id": adoption.id,
+        "provider": adoption.cold.provider,
+        "cold_bucket": adoption.cold.bucket,
+        "cold_key": adoption.cold.key,
+        "size_bytes": adoption.size_bytes,
+        "digest": _hex(adoption.digest),
+        "content_digest": _hex(adoption.content_digest),
+        "etag": adoption.etag,
+        "evidence": int(adoption.evidence),
+        "group_id": adoption.group_id,
+    }
+
+
+def is_adopted(row: Row) -> bool:
+    """Of a row of the view `archived`: whether it knows of no hot object."""
+    return row["hot_bucket"] is None
+
+
+def adoption_from(row: Row) -> RecordedAdoption:
+    """From a row of the view `archived` that `is_adopted`."""
+    adoption = Adoption(
+        source=SourceName(row["source"]),
+        id=CandidateId(row["id"]),
+        cold=ColdLocation(row["provider"], row["cold_bucket"], ColdKey(row["cold_key"])),
+        size_bytes=row["size_bytes"],
+        digest=_digest(row["digest"]),
+        content_digest=_digest(row["content_digest"]),
+        etag=row["etag"],
+        evidence=Evidence(row["evidence"]),
+        group_id=row["group_id"],
+    )
+    adopted_at = row["archived_at"].astimezone(UTC)
+    return RecordedAdoption(ReceiptId(row["receipt_id"]), adoption, adopted_at)
+
+
 def recorded_from(row: Row) -> Recorded:
-    """From a row of the view `archived`; what else the row holds does not matter."""
+    """From any other row of the view `archived`; what else it holds does not matter."""
     receipt = Receipt(
         source=SourceName(row["source"]),
         id=CandidateId(row["id"]),

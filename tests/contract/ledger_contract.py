@@ -17,6 +17,7 @@ import pytest
 
 from archiver.errors import LeaseLost, StoreUnavailable
 from archiver.model import (
+    Adoption,
     Answer,
     CandidateId,
     Capabilities,
@@ -41,14 +42,22 @@ from archiver.model import (
     Window,
 )
 from archiver.protocols import ArchiveSource
-from tests.fakes.table_source import BUCKET, START, page
+from tests.fakes.table_source import BUCKET, COLD_BUCKET, START, archived_page, page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from archiver.model import Claim, ReceiptId, Recorded, Release, WorkerId
-    from archiver.protocols import Claims, Fleet, Look, Records, Releases, Spending
+    from archiver.model import Claim, Holding, ReceiptId, Recorded, Release, WorkerId
+    from archiver.protocols import (
+        Adoptions,
+        Claims,
+        Fleet,
+        Look,
+        Records,
+        Releases,
+        Spending,
+    )
     from tests.fakes.table_source import PageRow
 
 LEASE_SECONDS = 60.0
@@ -80,6 +89,8 @@ class Ledger(Protocol):
     ) -> Claims: ...
 
     def releases(self, source: ArchiveSource) -> Releases: ...
+
+    def adoptions(self, source: ArchiveSource) -> Adoptions: ...
 
     def check_source(self, source: ArchiveSource) -> Sequence[str]: ...
 
@@ -138,6 +149,22 @@ def proof(claim: Claim, **changes: object) -> Receipt:
         group_id=candidate.group_id,
     )
     return replace(receipt, **changes)  # type: ignore[arg-type]
+
+
+def adopted(holding: Holding, **changes: object) -> Adoption:
+    """What a readback of a holding's object makes of it."""
+    adoption = Adoption(
+        source=SOURCE,
+        id=holding.id,
+        cold=ColdLocation("r2", COLD_BUCKET, holding.cold_key or ColdKey("")),
+        size_bytes=700,
+        digest=Digest.of(b"stored bytes of " + holding.id.encode()),
+        content_digest=holding.content_digest,
+        etag="cold-etag",
+        evidence=Evidence.READBACK,
+        group_id=holding.group_id,
+    )
+    return replace(adoption, **changes)  # type: ignore[arg-type]
 
 
 class LedgerContract:
@@ -1407,6 +1434,164 @@ class LedgerContract:
         assert claims.count_backlog() == 3
         assert claims.count_backlog() == 3
         assert len(claims.claim(9).claims) == 3
+
+    # --- what another worker archived --------------------------------------------------------
+
+    @pytest.fixture
+    def adoptions(self, world: LedgerWorld, ledger: Ledger) -> Adoptions:
+        return ledger.adoptions(world.rows)
+
+    def test_rows_without_a_receipt_are_read_in_pages_by_id(
+        self, world: LedgerWorld, adoptions: Adoptions
+    ) -> None:
+        world.rows.plant(*(archived_page(id_) for id_ in "dbaec"), page("hot"))
+        seen: list[str] = []
+        after = None
+        while (read := adoptions.holdings(2, after, unproven=False)).last is not None:
+            assert len(read.to_adopt) <= 2
+            seen += [it.id for it in read.to_adopt]
+            after = read.last
+
+        assert seen == ["a", "b", "c", "d", "e"]
+        assert (read.to_adopt, read.known_count) == ((), 0)
+
+    def test_an_adopted_row_is_known_and_its_receipt_is_kept_to_the_letter(
+        self, world: LedgerWorld, ledger: Ledger, adoptions: Adoptions
+    ) -> None:
+        world.rows.plant(archived_page("a"), archived_page("b"))
+        read = adoptions.holdings(9, None, unproven=False)
+        one = adopted(read.to_adopt[0])
+
+        assert set(adoptions.adopt([one], read.read_at)) == {"a"}
+
+        [history] = ledger.records.history(CandidateId("a"), SOURCE)
+        assert (history.receipts, history.claim_state) == ((), None)
+        assert [it.adoption for it in history.adopted] == [one]
+        again = adoptions.holdings(9, None, unproven=False)
+        assert ([it.id for it in again.to_adopt], again.known_count) == (["b"], 1)
+
+    def test_nothing_is_ever_released_against_an_adopted_row(
+        self, world: LedgerWorld, adoptions: Adoptions
+    ) -> None:
+        world.rows.plant(archived_page("a"))
+        read = adoptions.holdings(9, None, unproven=False)
+        adoptions.adopt([adopted(it) for it in read.to_adopt], read.read_at)
+        world.pass_time(10 * GRACE_SECONDS)
+        worker = world.worker()
+
+        assert worker.releases(world.rows).claim_release(9) == []
+        assert worker.claims(world.rows).outlook().pending_release_count == 0
+
+    def test_adopting_again_changes_nothing_and_answers_the_same(
+        self, world: LedgerWorld, ledger: Ledger, adoptions: Adoptions
+    ) -> None:
+        """A lost COMMIT reply is settled by asking again."""
+        world.rows.plant(archived_page("a"), archived_page("b"))
+        read = adoptions.holdings(9, None, unproven=False)
+        both = [adopted(it) for it in read.to_adopt]
+
+        assert set(adoptions.adopt(both[:1], read.read_at)) == {"a"}
+        assert set(adoptions.adopt(both, read.read_at)) == {"a", "b"}
+        assert set(adoptions.adopt([], read.read_at)) == set()
+
+        assert ledger.records.counts()[0].adopted_count == 2
+
+    def test_two_processes_that_adopt_the_same_rows_make_one_receipt_each(
+        self, world: LedgerWorld, ledger: Ledger
+    ) -> None:
+        world.rows.plant(*(archived_page(f"{number:03}") for number in range(60)))
+
+        def adopt_all(worker: Ledger) -> set[CandidateId]:
+            adoptions = worker.adoptions(world.rows)
+            read = adoptions.holdings(99, None, unproven=False)
+            found = [adopted(it) for it in read.to_adopt]
+            groups = [found[start : start + 7] for start in range(0, len(found), 7)]
+            return {id_ for it in groups for id_ in adoptions.adopt(it, read.read_at)}
+
+        workers = [world.worker() for _ in range(3)]
+        with ThreadPoolExecutor(3) as threads:
+            mine = list(threads.map(adopt_all, workers))
+
+        assert sum(map(len, mine)) == len(set().union(*mine)) == 60
+        assert ledger.records.counts()[0].adopted_count == 60
+
+    def test_an_unproven_receipt_is_known_until_it_is_to_be_proven(
+        self, world: LedgerWorld, ledger: Ledger, adoptions: Adoptions
+    ) -> None:
+        world.rows.plant(archived_page("a"), archived_page("b"))
+        read = adoptions.holdings(9, None, unproven=True)
+        unread: dict[str, object] = {"digest": None, "evidence": Evidence.UNPROVEN}
+        adoptions.adopt([adopted(it, **unread) for it in read.to_adopt], read.read_at)
+
+        assert adoptions.holdings(9, None, unproven=True).known_count == 2
+        [before] = ledger.records.counts()
+        assert (before.archived_count, before.adopted_count, before.unproven_count) == (2, 2, 2)
+
+        read = adoptions.holdings(1, None, unproven=False)
+        assert [it.id for it in read.to_adopt] == ["a"]
+        assert set(adoptions.adopt([adopted(read.to_adopt[0])], read.read_at)) == {"a"}
+
+        [after] = ledger.records.counts()
+        assert (after.archived_count, after.archived_bytes) == (2, 1400)
+        assert (after.adopted_count, after.unproven_count) == (2, 1)
+        [history] = ledger.records.history(CandidateId("a"), None)
+        evidence = [it.adoption.evidence for it in history.adopted]
+        assert evidence == [Evidence.READBACK, Evidence.UNPROVEN]
+
+    def test_what_this_ledger_archived_needs_no_adoption(
+        self, world: LedgerWorld, claims: Claims, adoptions: Adoptions
+    ) -> None:
+        world.rows.plant(page("a"))
+        [claim] = claims.claim(9).claims
+        own_key = ColdKey(f"prefix/{claim.candidate.cold_key}")
+        claims.record([proof(claim, cold=ColdLocation("r2", COLD_BUCKET, own_key))])
+
+        read = adoptions.holdings(9, None, unproven=False)
+
+        assert (read.to_adopt, read.known_count) == ((), 1)
+
+    def test_a_row_archived_anew_meanwhile_keeps_its_newest_receipt(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims, adoptions: Adoptions
+    ) -> None:
+        world.rows.plant(archived_page("a"))
+        read = adoptions.holdings(9, None, unproven=False)
+        world.rows.plant(page("a", content=b"captured again"))
+        [claim] = claims.claim(9).claims
+        new_key = ColdKey("prefix/jobs/a.new.html.gz")
+        claims.record([proof(claim, cold=ColdLocation("r2", COLD_BUCKET, new_key))])
+
+        assert set(adoptions.adopt([adopted(read.to_adopt[0])], read.read_at)) == set()
+
+        [history] = ledger.records.history(CandidateId("a"), None)
+        assert (len(history.receipts), history.adopted) == (1, ())
+
+    def test_an_adopted_row_that_is_captured_again_is_claimed_and_archived_as_any(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims, adoptions: Adoptions
+    ) -> None:
+        world.rows.plant(archived_page("a"))
+        read = adoptions.holdings(9, None, unproven=False)
+        adoptions.adopt([adopted(read.to_adopt[0])], read.read_at)
+        world.rows.plant(page("a", content=b"captured again"))
+
+        [claim] = claims.claim(9).claims
+        assert claims.record([proof(claim)]) == [Answer.ACCEPTED]
+
+        [history] = ledger.records.history(CandidateId("a"), None)
+        assert (len(history.receipts), len(history.adopted)) == (1, 1)
+        [counts] = ledger.records.counts()
+        assert (counts.archived_count, counts.adopted_count) == (2, 1)
+
+    def test_a_worker_whose_lease_ran_out_adopts_nothing(
+        self, world: LedgerWorld, ledger: Ledger, adoptions: Adoptions
+    ) -> None:
+        world.rows.plant(archived_page("a"))
+        read = adoptions.holdings(9, None, unproven=False)
+        world.pass_time(LEASE_SECONDS + 1)
+
+        with pytest.raises(LeaseLost):
+            adoptions.adopt([adopted(it) for it in read.to_adopt], read.read_at)
+
+        assert ledger.records.counts() == []
 
     # --- the source's own --------------------------------------------------------------------
 

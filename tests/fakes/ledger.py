@@ -18,6 +18,7 @@ from archiver.errors import LeaseLost
 from archiver.ledger.backoff import Backoff
 from archiver.ledger.settings import LedgerSettings
 from archiver.model import (
+    Adoption,
     Answer,
     BadRow,
     Candidate,
@@ -33,6 +34,7 @@ from archiver.model import (
     FailAnswer,
     FencingToken,
     History,
+    Holdings,
     HotLocation,
     Lease,
     Outcome,
@@ -42,6 +44,7 @@ from archiver.model import (
     Receipt,
     ReceiptId,
     Recorded,
+    RecordedAdoption,
     Release,
     ReleaseEnd,
     Secret,
@@ -76,6 +79,7 @@ _PROBE_SECONDS = 7 * 86400.0
 _PAGE_OFFERS = 500
 _SPEND_ROW_SECONDS = 300.0
 _SETTLE_SECONDS = 86400.0
+_MARGIN_SECONDS = 300.0
 
 _Key = tuple[SourceName, CandidateId]
 
@@ -121,6 +125,8 @@ class Tables:
     probes: dict[str, tuple[Capabilities, float]] = field(default_factory=dict)
     claims: dict[_Key, _ClaimRow] = field(default_factory=dict)
     receipts: list[Recorded] = field(default_factory=list)
+    adopted: list[tuple[RecordedAdoption, WorkerId]] = field(default_factory=list)
+    receipt_ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     releases: dict[ReceiptId, _ReleaseRow] = field(default_factory=dict)
     outcomes: list[tuple[Recorded, Outcome, str | None, datetime]] = field(default_factory=list)
     pause: Pause = Pause.NOTHING
@@ -163,6 +169,9 @@ class FakeLedger:
 
     def releases(self, source: ArchiveSource) -> FakeReleases:
         return FakeReleases(self, source)
+
+    def adoptions(self, source: ArchiveSource) -> FakeAdoptions:
+        return FakeAdoptions(self, source)
 
     def check(self) -> None:
         """Always fit."""
@@ -541,7 +550,7 @@ class FakeClaims:
                 self._keep(receipt)
 
     def _keep(self, receipt: Receipt) -> None:
-        receipt_id = ReceiptId(len(self._tables.receipts) + 1)
+        receipt_id = ReceiptId(next(self._tables.receipt_ids))
         recorded = Recorded(receipt_id, receipt, self._ledger.clock.now())
         self._tables.receipts.append(recorded)
         if receipt.evidence > Evidence.UNPROVEN:
@@ -800,6 +809,78 @@ class FakeReleases:
         return row if is_mine and release.token.epoch == self._tables.epoch else None
 
 
+class FakeAdoptions:
+    def __init__(self, ledger: FakeLedger, source: ArchiveSource) -> None:
+        self._ledger = ledger
+        self._tables = ledger.tables
+        self._source = source
+
+    def holdings(self, limit: int, after: CandidateId | None, *, unproven: bool) -> Holdings:
+        with self._tables.lock:
+            page = self._source.holdings(limit, after, MemoryTransaction())
+            fresh = [
+                it
+                for it in page
+                if not self._is_known(it.id, it.cold_bucket, it.cold_key, unproven=unproven)
+            ]
+            return Holdings(
+                to_adopt=tuple(fresh),
+                known_count=len(page) - len(fresh),
+                last=page[-1].id if page else None,
+                read_at=self._ledger.clock.now(),
+            )
+
+    def adopt(
+        self, adoptions: Sequence[Adoption], read_at: datetime
+    ) -> Collection[CandidateId]:
+        with self._tables.lock:
+            self._ledger.fleet.require_lease()
+            for adoption in adoptions:
+                if not self._is_in_the_way(adoption, read_at):
+                    self._keep(adoption)
+            mine = {
+                (it.adoption.source, it.adoption.id, it.adoption.cold)
+                for it, worker in self._tables.adopted
+                if worker == self._ledger.fleet.worker
+            }
+            return {it.id for it in adoptions if (it.source, it.id, it.cold) in mine}
+
+    def _is_in_the_way(self, adoption: Adoption, read_at: datetime) -> bool:
+        is_unproven = adoption.evidence is Evidence.UNPROVEN
+        since = read_at - timedelta(seconds=_MARGIN_SECONDS)
+        is_anew = any(
+            (it.receipt.source, it.receipt.id) == (adoption.source, adoption.id)
+            and it.archived_at > since
+            for it in self._tables.receipts
+        )
+        cold = adoption.cold
+        return is_anew or self._is_known(
+            adoption.id, cold.bucket, cold.key, unproven=is_unproven
+        )
+
+    def _is_known(
+        self,
+        id_: CandidateId,
+        cold_bucket: str | None,
+        cold_key: ColdKey | None,
+        *,
+        unproven: bool,
+    ) -> bool:
+        kept: list[Receipt | Adoption] = [it.receipt for it in self._tables.receipts]
+        kept += [it.adoption for it, _ in self._tables.adopted]
+        return any(
+            (it.source, it.id, it.cold.bucket, it.cold.key)
+            == (self._source.name, id_, cold_bucket, cold_key)
+            and (unproven or it.evidence is not Evidence.UNPROVEN)
+            for it in kept
+        )
+
+    def _keep(self, adoption: Adoption) -> None:
+        receipt_id = ReceiptId(next(self._tables.receipt_ids))
+        recorded = RecordedAdoption(receipt_id, adoption, self._ledger.clock.now())
+        self._tables.adopted.append((recorded, self._ledger.fleet.worker))
+
+
 class FakeRecords:
     def __init__(self, ledger: FakeLedger) -> None:
         self._ledger = ledger
@@ -809,12 +890,22 @@ class FakeRecords:
         with self._tables.lock:
             names = {key[0] for key in self._tables.claims}
             names |= {it.receipt.source for it in self._tables.receipts}
+            names |= {it.adoption.source for it, _ in self._tables.adopted}
             return [self._count(name) for name in sorted(names)]
 
     def _count(self, name: SourceName) -> SourceCounts:
         tables = self._tables
         states = [row.state for key, row in tables.claims.items() if key[0] == name]
         recorded = [it for it in tables.receipts if it.receipt.source == name]
+        adopted = [it.adoption for it, _ in tables.adopted if it.adoption.source == name]
+        copies: list[Receipt | Adoption] = [*(it.receipt for it in recorded), *adopted]
+        proven = {(it.id, it.cold) for it in copies if it.evidence > Evidence.UNPROVEN}
+        # A copy that was proven after all is counted by its later receipt.
+        copies = [
+            it
+            for it in copies
+            if it.evidence > Evidence.UNPROVEN or (it.id, it.cold) not in proven
+        ]
         releases = [
             row for row in tables.releases.values() if row.recorded.receipt.source == name
         ]
@@ -831,13 +922,15 @@ class FakeRecords:
                 if key[0] == name and row.state is ClaimState.HELD
             ),
             parked_count=states.count(ClaimState.PARKED) + len(releases) - pending_count,
-            archived_count=len(recorded),
-            archived_bytes=sum(it.receipt.size_bytes for it in recorded),
+            archived_count=len(copies),
+            archived_bytes=sum(it.size_bytes for it in copies),
             pending_release_count=pending_count,
             released_count=ends.count(Outcome.RELEASED),
             replaced_count=ends.count(Outcome.REPLACED),
             undone_count=ends.count(Outcome.UNDONE),
             last_archived_at=max((it.archived_at for it in recorded), default=None),
+            adopted_count=sum(isinstance(it, Adoption) for it in copies),
+            unproven_count=sum(it.evidence is Evidence.UNPROVEN for it in copies),
         )
 
     def parked(self, source: SourceName | None, limit: int) -> Sequence[ParkedRow]:
@@ -898,6 +991,9 @@ class FakeRecords:
         with self._tables.lock:
             names = {name for name, claimed in self._tables.claims if claimed == id_}
             names |= {it.receipt.source for it in self._tables.receipts if it.receipt.id == id_}
+            names |= {
+                it.adoption.source for it, _ in self._tables.adopted if it.adoption.id == id_
+            }
             return [
                 self._history(name, id_) for name in sorted(names) if source in (None, name)
             ]
@@ -974,6 +1070,11 @@ class FakeRecords:
                 if it.receipt_id in ends
                 else (it, None, None)
                 for it in newest_first
+            ),
+            adopted=tuple(
+                it
+                for it, _ in reversed(self._tables.adopted)
+                if (it.adoption.source, it.adoption.id) == (name, id_)
             ),
         )
 

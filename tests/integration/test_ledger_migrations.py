@@ -35,6 +35,11 @@ select format('index %s', indexdef) from pg_indexes where schemaname = 'archiver
 union all
 select format('constraint %s %s', conrelid::regclass, pg_get_constraintdef(oid))
 from pg_constraint where connamespace = 'archiver'::regnamespace and contype <> 'n'
+union all
+select format('trigger %s', pg_get_triggerdef(oid))
+from pg_trigger
+where tgrelid in (select oid from pg_class where relnamespace = 'archiver'::regnamespace)
+  and not tgisinternal
 order by 1
 """
 

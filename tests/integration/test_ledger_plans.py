@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -11,11 +12,14 @@ from psycopg.types.json import Jsonb
 from archiver.ledger.migrate import migrate
 from archiver.ledger.queries import load
 from archiver.model import Secret
+from archiver.sources.finding import shipped_source_file
+from archiver.sources.sections import Sections
 from tests.fakes.clock import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.harness.hover import Hover
     from tests.harness.postgres import Databases
 
 _PILE = """
@@ -54,6 +58,21 @@ _PAGE: dict[str, Any] = {
     "after_id": 0,
     "limit": 1000,
 }
+_ADOPTIONS = Jsonb(
+    [
+        {"id": f"id-{n}", "provider": "r2", "cold_bucket": "c", "cold_key": f"k{n}"}
+        for n in range(50)
+    ]
+)
+_ADOPT: dict[str, Any] = {
+    "source": "pages",
+    "adoptions": _ADOPTIONS,
+    "unproven": False,
+    "epoch": 1,
+    "worker_id": 1,
+    "read_at": datetime(2026, 1, 1, tzinfo=UTC),
+    "margin_seconds": 300.0,
+}
 _HOT: dict[tuple[str, str], dict[str, Any]] = {
     ("claims.sql", "forget_ended_holds"): {"source": "pages", "limit": 100},
     ("claims.sql", "park_worker_killers"): {"source": "pages", "last_crash": 5},
@@ -82,6 +101,9 @@ _HOT: dict[tuple[str, str], dict[str, Any]] = {
     ("undo.sql", "find_endings"): _RECEIPTS,
     ("undo.sql", "end_undone"): _RECEIPTS,
     ("undo.sql", "hold"): {**_RECEIPTS, "hold_seconds": 60},
+    ("adoptions.sql", "find_known"): {**_ADOPT, "holdings": _ADOPTIONS},
+    ("adoptions.sql", "insert_adoptions"): _ADOPT,
+    ("adoptions.sql", "find_adopted"): _ADOPT,
 }
 
 
@@ -109,6 +131,47 @@ def test_a_hot_query_scans_no_table_that_grows(
 
     for table in ("claim", "receipt", "release", "outcome"):
         assert f"Seq Scan on {table} " not in plan, plan
+
+
+def test_what_is_still_to_be_proven_is_found_in_its_order(pile: psycopg.Connection) -> None:
+    """An audit begins with it, and a status counts it."""
+    pile.execute(
+        "update archiver.receipt set evidence = 0, digest = null where receipt_id % 1000 = 0"
+    )
+    pile.execute("analyze archiver.receipt")
+    query = (
+        "explain select receipt_id from archiver.unproven where source = 'pages' "
+        "order by receipt_id limit 100"
+    )
+
+    plan = "\n".join(row[0] for row in pile.execute(query).fetchall())
+
+    assert "Seq Scan on receipt" not in plan, plan
+    assert "receipt_unproven" in plan, plan
+    assert "Sort" not in plan, plan
+
+
+def test_a_page_of_holdings_reads_on_where_the_last_one_ended(hover: Hover) -> None:
+    """No page sorts or scans what a million archived rows have left behind."""
+    hover.many(jobs=400, pages_per_job=300)
+    hover.connection.execute(
+        "update tasks set html_archived_at = now(), html_archive_bucket = 'c', "
+        "html_archive_key = html_storage_path, html_storage_path = null"
+    )
+    hover.connection.execute("vacuum analyze tasks")
+    sections = Sections(shipped_source_file("task_html"), {})
+    (statement,) = sections.statements("holdings")
+
+    explained = hover.connection.execute(
+        statement.for_psycopg(explain="explain (analyze, costs off, timing off)"),
+        {"limit": 2000, "after_id": "7"},
+    ).fetchall()
+    plan = "\n".join(row[0] for row in explained)
+
+    assert "Index Scan using tasks_pkey" in plan, plan
+    assert "Sort" not in plan, plan
+    assert "rows=2000" in plan, plan
+    assert "Rows Removed by Filter" not in plan, plan
 
 
 def test_retries_that_are_not_due_are_not_even_looked_at(pile: psycopg.Connection) -> None:

@@ -81,6 +81,30 @@ def test_a_worker_claims_and_lets_go(worker: psycopg.Connection) -> None:
     assert worker.execute("delete from archiver.release").rowcount == 1
 
 
+def test_a_worker_adopts_and_can_release_nothing_of_that(worker: psycopg.Connection) -> None:
+    worker.execute("""
+        with place as (
+            insert into archiver.place (provider, cold_bucket, prefix)
+            values ('s3', 'cold', '') returning place_id
+        )
+        insert into archiver.receipt
+            (source, id, epoch, worker_id, number, place_id, cold_key, size_bytes, evidence)
+        select 'task_html', 'adopted', 1, 1, 1, place_id, 'k', 1, 0 from place
+    """)
+    assert worker.execute("select id from archiver.unproven").fetchall() == [("adopted",)]
+    with pytest.raises(psycopg.errors.RaiseException):
+        worker.execute("""
+            insert into archiver.release (receipt_id, source, due_at)
+            select receipt_id, source, now() from archiver.receipt
+        """)
+    with pytest.raises(psycopg.errors.CheckViolation):  # bytes that were read have a digest
+        worker.execute("""
+            insert into archiver.receipt
+                (source, id, epoch, worker_id, number, place_id, cold_key, size_bytes, evidence)
+            select 'task_html', 'adopted', 1, 1, 1, place_id, 'k', 1, 3 from archiver.place
+        """)
+
+
 @pytest.mark.parametrize("table", ["place", "receipt", "outcome"])
 @pytest.mark.parametrize(
     "statement",
