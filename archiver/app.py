@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from archiver.config import ColdFile, ColdS3, HotFile, HotS3, HotSupabase
 from archiver.config.values import is_loopback
+from archiver.engine.adopting import Adopting, AdoptPlan, Prover, Reading, survey
 from archiver.engine.budget import BytesInFlight
 from archiver.engine.egress import Allowance, Egress
 from archiver.engine.evidence import demanded_evidence
@@ -21,7 +22,7 @@ from archiver.engine.release import Releaser
 from archiver.engine.run import Run, SweepPlan
 from archiver.engine.sweep import Sweep
 from archiver.engine.undo import undo
-from archiver.engine.width import MAX_WIDTH, AutoWidth, FixedWidth
+from archiver.engine.width import FIRST_WIDTH, MAX_WIDTH, AutoWidth, FixedWidth
 from archiver.errors import (
     BucketMissing,
     FatalError,
@@ -36,7 +37,7 @@ from archiver.events import BacklogCounted, SourceWarning, StoreProbed, SweepFai
 from archiver.ledger.migrate import apply_statements
 from archiver.ledger.migrate import migrate as migrate_ledger
 from archiver.ledger.postgres import LedgerSettings, PostgresLedger
-from archiver.model import ColdKey, HotLocation, Summary
+from archiver.model import Capabilities, ColdKey, HotLocation, Summary
 from archiver.sources.finding import find_source
 from archiver.sources.plugins import PluginSettings, load_plugin
 from archiver.sources.sql_file import SqlFile
@@ -56,13 +57,13 @@ if TYPE_CHECKING:
     from archiver.engine.stop import Stop
     from archiver.engine.width import Width
     from archiver.model import (
-        Capabilities,
         Entry,
         Evidence,
         Offer,
         Secret,
         SourceName,
         Spent,
+        Takeover,
         Undone,
     )
     from archiver.protocols import (
@@ -82,6 +83,10 @@ _CLOSE_SECONDS = 1.0  # for threads that hang in a system call when all else has
 _SHIFT_SECONDS = 86_400.0
 _SWEEPS_SHARE_OF_A_DRAIN = 0.8  # the rest is for giving back what did not come home
 _LEASE_WAIT_SECONDS = 1.0  # over one lease, before other workers' claims are left to them
+
+NEVER_WRITES = Capabilities(  # of a cold store that is only read: nothing is tried out
+    enforces_signed_digest=False, enforces_create=False, returns_digest=False
+)
 
 
 @contextmanager
@@ -195,6 +200,59 @@ class Archiver:
                 plan = _plan(self._settings, left)
                 total = total.plus(shift.drain(source.name, plan, stop))
         return total
+
+    def survey(self, source: str, limit: int | None, stop: Stop, *, unproven: bool) -> Takeover:
+        """What `adopt` would do; nothing is written, and no store is asked.
+
+        Raises:
+            FatalError: The source is not one, cannot be trusted, or does not tell.
+            LedgerUnavailable
+        """
+        return survey(self._reading(source, limit, unproven=unproven), stop)
+
+    def adopt(self, source: str, limit: int | None, stop: Stop, *, unproven: bool) -> Takeover:
+        """Give receipts to the rows of a source that another worker archived.
+
+        Cold objects are read, or with `unproven` only asked for; nothing is put or deleted.
+
+        Raises:
+            FatalError: As by `survey`; or no lease could be had.
+            LedgerUnavailable
+        """
+        reading = self._reading(source, limit, unproven=unproven)
+        settings = self._parts.settings_of[reading.source]
+        if settings.max_duration_seconds is not None:
+            stop = stop.within(settings.max_duration_seconds, self._parts.clock)
+        with ExitStack() as held:
+            heartbeat = Heartbeat(self._ledger.fleet, self._parts.clock)
+            held.callback(self._leave)
+            # So nothing needs to be probed: keys that may only read will do.
+            cold = open_cold(settings, NEVER_WRITES)
+            held.callback(cold.close)
+            pool = ThreadPool(width=reading.plan.concurrency, clock=self._parts.clock)
+            held.callback(pool.every(heartbeat.interval_seconds, heartbeat.beat))
+            held.callback(pool.close, timeout_seconds=_CLOSE_SECONDS)
+            prover = Prover(reading.source, cold, BytesInFlight())
+            return Adopting(reading, prover, pool, heartbeat, stop)()
+
+    def _leave(self) -> None:
+        """Threads that hang only read: the lease ends, whatever they do."""
+        with suppress(LedgerUnavailable):
+            self._ledger.fleet.leave()
+
+    def _reading(self, source: str, limit: int | None, *, unproven: bool) -> Reading:
+        (chosen,) = self._chosen([source])
+        self._parts.check(chosen)
+        settings = self._parts.settings_of[chosen.name]
+        plan = AdoptPlan(
+            bucket=settings.bucket_name,
+            concurrency=settings.concurrency or FIRST_WIDTH,
+            unproven=unproven,
+            limit=limit,
+            drain_seconds=settings.drain_timeout_seconds,
+        )
+        adoptions = self._ledger.adoptions(chosen)
+        return Reading(chosen.name, adoptions, self._parts.clock, self._observe, plan)
 
     def begin_shift(self) -> Shift:
         """Join the fleet; whoever begins a shift closes it.

@@ -11,7 +11,8 @@
     |       |-- DigestMismatch
     |       |-- ContentDigestMismatch
     |       |-- UnreadableContent
-    |       `-- ColdMismatch
+    |       |-- ColdMismatch
+    |       `-- HoldingDamaged      what another worker archived is not what was promised
     |-- PermanentError            park: waiting will not help
     |   |-- ObjectMissing           proven, with a control
     |   |-- ObjectDenied            proven, with a control
@@ -161,6 +162,13 @@ class UnreadableContent(Mismatch):
 
 class ColdMismatch(Mismatch):
     """The cold store does not hold the bytes that were sent."""
+
+
+@dataclass(kw_only=True, eq=False)
+class HoldingDamaged(Mismatch):
+    """An archived object is not what its row, or its own metadata, promises."""
+
+    hint: ClassVar[str] = "Nothing was changed; no other copy is known here."
 
 
 # --- park -------------------------------------------------------------------------------

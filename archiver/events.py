@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from archiver.model import (
+        Adoption,
         CandidateId,
         Claim,
         FailAnswer,
+        Holding,
         HotLocation,
+        NotAdopted,
         Outcome,
         Pause,
         Receipt,
         SourceName,
         Summary,
+        Takeover,
     )
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -368,3 +372,44 @@ class PingFailed(Event):
     LEVEL: ClassVar[Level] = "warning"
     NAME: ClassVar[str] = "ping failed"
     reason: str
+
+
+# --- adopting -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TakeoverStarted(Event):
+    """Rows that another worker archived are to get receipts."""
+
+    NAME: ClassVar[str] = "adopting archived rows"
+    source: SourceName
+    concurrency: int
+    unproven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectAdopted(Event):
+    """A receipt is recorded for an object that another worker archived."""
+
+    LEVEL: ClassVar[Level] = "debug"
+    NAME: ClassVar[str] = "object adopted"
+    adoption: Adoption
+
+
+@dataclass(frozen=True, slots=True)
+class HoldingRefused(Event):
+    """An archived row got no receipt; it stays as it is."""
+
+    LEVEL: ClassVar[Level] = "error"
+    NAME: ClassVar[str] = "archived row not adopted"
+    source: SourceName
+    holding: Holding
+    why: NotAdopted
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeoverEnded(Event):
+    NAME: ClassVar[str] = "adopting ended"
+    source: SourceName
+    takeover: Takeover

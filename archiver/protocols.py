@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Receipt,
         ReceiptId,
         Recorded,
+        RecordedAdoption,
         Release,
         ReleaseEnd,
         ReleaseFailure,
@@ -470,7 +471,7 @@ class Records(Protocol):
     def entries(
         self, source: SourceName | None, since: datetime, until: datetime | None
     ) -> Iterator[Entry]:
-        """Every receipt archived from `since` on and before `until`, by (time, receipt id).
+        """Every receipt of a move from `since` on and before `until`, by (time, receipt id).
 
         Lazy, and between two pages no transaction is open: how a receipt ended is told as of
         when its page was read.
@@ -488,7 +489,12 @@ class Records(Protocol):
     def newest_entries_of(
         self, ids: Collection[CandidateId], source: SourceName | None
     ) -> Sequence[Entry]:
-        """The last receipt of each of these ids, in every source that has one."""
+        """The last receipt of each of these ids, in every source that has one; of a move."""
+
+    def adoptions(
+        self, source: SourceName | None, since: datetime, until: datetime | None
+    ) -> Iterator[RecordedAdoption]:
+        """What was adopted from `since` on and before `until`; lazy, ordered as `entries`."""
 
 
 class Fleet(Protocol):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from archiver.app import ledger_settings, open_cold, open_hot, open_source
+from archiver.app import NEVER_WRITES, ledger_settings, open_cold, open_hot, open_source
 from archiver.engine.budget import MIB
 from archiver.engine.move import CONTENT_LIMIT_BYTES
 from archiver.errors import (
@@ -35,7 +35,7 @@ from archiver.formats.content import (
     label_of,
 )
 from archiver.ledger.postgres import PostgresLedger
-from archiver.model import CandidateId, Capabilities, Digest
+from archiver.model import CandidateId, Digest
 from archiver.protocols import UrlSigner
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from archiver.config import Cold, Hot, Settings, SourceSettings
     from archiver.model import (
+        Adoption,
         ColdLocation,
         ColdPointer,
         ColdStat,
@@ -60,9 +61,6 @@ OBJECT_LIMIT_BYTES = 64 * MIB  # what a sweep moves; one object is in memory who
 CONTENT_IN_MEMORY_BYTES = 256 * MIB
 MAX_URL_LIFETIME = timedelta(days=7)  # what a signature of S3 can last
 _LOOKS = 4  # at a row that changes while it is read: flipped, captured again, flipped
-_NEVER_WRITES = Capabilities(
-    enforces_signed_digest=False, enforces_create=False, returns_digest=False
-)
 
 
 @contextmanager
@@ -180,13 +178,14 @@ class Archive:
         chosen, id_ = self._sources[source], CandidateId(id_)
         return _Row(chosen, id_, self._ledger.locate(chosen.definition, id_))
 
-    def _receipt(self, row: _Row, at: ColdPointer) -> Receipt | None:
-        """The newest for this very copy."""
+    def _receipt(self, row: _Row, at: ColdPointer) -> Receipt | Adoption | None:
+        """The newest for this very copy; where none is of a move, one that was adopted."""
         for known in self._ledger.records.history(row.id, row.source.name):
-            for recorded, _, _ in known.receipts:
-                cold = recorded.receipt.cold
-                if (cold.bucket, cold.key) == (at.bucket, at.key):
-                    return recorded.receipt
+            receipts: list[Receipt | Adoption] = [it.receipt for it, _, _ in known.receipts]
+            receipts += [it.adoption for it in known.adopted if it.adoption.digest is not None]
+            for receipt in receipts:
+                if (receipt.cold.bucket, receipt.cold.key) == (at.bucket, at.key):
+                    return receipt
         return None
 
     # --- the bytes ----------------------------------------------------------------------
@@ -279,13 +278,13 @@ class _Promise:
     is_of_content: bool = False
 
 
-def _promises(located: Located, receipt: Receipt | None) -> list[_Promise]:
+def _promises(located: Located, receipt: Receipt | Adoption | None) -> list[_Promise]:
     promises = []
-    if receipt is not None:
+    if receipt is not None and receipt.digest is not None:
         promises.append(_Promise("the receipt", receipt.digest))
     if located.digest is not None:
         promises.append(_Promise("the row's digest", located.digest))
-    # What a receipt says of the content was checked when the object was moved: the same
+    # What a receipt says of the content was checked when the object was moved or read: the same
     # stored bytes have it still.
     checked = None if receipt is None else receipt.content_digest
     if located.content_digest not in (None, checked):
@@ -332,7 +331,9 @@ def _require_small(size_bytes: int, where: HotLocation | ColdLocation) -> None:
         )
 
 
-def _require_same(stat: ColdStat | None, receipt: Receipt, where: ColdLocation) -> None:
+def _require_same(
+    stat: ColdStat | None, receipt: Receipt | Adoption, where: ColdLocation
+) -> None:
     if stat is None:
         raise ObjectMissing(store="cold", where=str(where))
     promised = receipt.size_bytes, receipt.etag
@@ -377,7 +378,9 @@ class _Source:
     def hot(self) -> HotStore:
         return self.stores.hot(self.settings)
 
-    def cold(self, at: ColdPointer, receipt: Receipt | None) -> tuple[ColdStore, ColdLocation]:
+    def cold(
+        self, at: ColdPointer, receipt: Receipt | Adoption | None
+    ) -> tuple[ColdStore, ColdLocation]:
         """The store that holds this copy: the row's own bucket, of the account that is set.
 
         Raises:
@@ -417,7 +420,7 @@ class _Stores:
     def cold(self, settings: Settings) -> ColdStore:
         with self._lock:
             if settings.cold not in self._cold:
-                self._cold[settings.cold] = open_cold(settings, _NEVER_WRITES)
+                self._cold[settings.cold] = open_cold(settings, NEVER_WRITES)
             return self._cold[settings.cold]
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from archiver.config import Settings
     from archiver.engine.stop import Stop
-    from archiver.model import Entry, Offer, SourceName, Spent, Summary, Undone
+    from archiver.model import Entry, Offer, SourceName, Spent, Summary, Takeover, Undone
     from archiver.protocols import Clock, Fleet, Observer, Records
     from archiver.worker import OpenShift
 
@@ -52,6 +52,14 @@ class OpenArchiver(Protocol):
     def preview(
         self, sources: Sequence[str] | None, limit: int | None, /
     ) -> Iterator[tuple[SourceName, Offer]]: ...
+
+    def adopt(
+        self, source: str, limit: int | None, stop: Stop, /, *, unproven: bool
+    ) -> Takeover: ...
+
+    def survey(
+        self, source: str, limit: int | None, stop: Stop, /, *, unproven: bool
+    ) -> Takeover: ...
 
 
 class App(Protocol):

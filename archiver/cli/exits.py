@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from archiver.errors import ArchiverError, SettingsError
 
 if TYPE_CHECKING:
-    from archiver.model import Summary
+    from archiver.model import Summary, Takeover
 
 
 class ExitCode(enum.IntEnum):
@@ -39,5 +39,15 @@ def of_summary(summary: Summary) -> ExitCode:
     if summary.stopped == "signal":
         return ExitCode.INTERRUPTED
     if summary.stopped == "failures" or not summary.is_clean:
+        return ExitCode.UNFINISHED
+    return ExitCode.DONE
+
+
+def of_takeover(takeover: Takeover) -> ExitCode:
+    if takeover.state == "fatal":
+        return ExitCode.FATAL
+    if takeover.stopped == "signal":
+        return ExitCode.INTERRUPTED
+    if takeover.stopped == "failures" or not takeover.is_complete:
         return ExitCode.UNFINISHED
     return ExitCode.DONE

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import heapq
 import os
 import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    from archiver.model import Entry
+    from archiver.model import Entry, RecordedAdoption
 
 # A public format (docs/ledger-export.md): names stay, new ones come last.
 FIELDS = (
@@ -52,6 +53,8 @@ FIELDS = (
     "outcome_detail",
     "outcome_at",
 )
+
+Fields = dict[str, object]
 
 
 @click.group()
@@ -90,22 +93,24 @@ def export(
     with asking(backstage) as archiver, _written(output) as stream:
         name = None if source is None else SourceName(source)
         entries = archiver.records.entries(name, begin, end)
-        count = _write(entries, form, stream)
+        adoptions = archiver.records.adoptions(name, begin, end)
+        lines = heapq.merge(map(_fields, entries), map(_adopted_fields, adoptions), key=_place)
+        count = _write(lines, form, stream)
     if output is not None:
         warn(f"{count_text(count)} receipts were written to {output}.")
     return ExitCode.DONE
 
 
-def _write(entries: Iterable[Entry], form: str, stream: IO[str]) -> int:
+def _write(lines: Iterable[Fields], form: str, stream: IO[str]) -> int:
     """Line by line, as they come; how many."""
     count = 0
     sheet = csv.DictWriter(stream, FIELDS)  # RFC 4180: lines end in CRLF
     if form == "csv":
         sheet.writeheader()
-    for entry in entries:
-        fields = _fields(entry)
+    for fields in lines:
         if form == "csv":
-            sheet.writerow({**fields, "is_release_pending": str(entry.is_pending).lower()})
+            is_pending = str(fields["is_release_pending"]).lower()
+            sheet.writerow({**fields, "is_release_pending": is_pending})
         else:
             stream.write(f"{to_json(fields)}\n")
         count += 1
@@ -113,7 +118,11 @@ def _write(entries: Iterable[Entry], form: str, stream: IO[str]) -> int:
     return count
 
 
-def _fields(entry: Entry) -> dict[str, object]:
+def _place(fields: Fields) -> tuple[Any, Any]:
+    return fields["archived_at"], fields["receipt_id"]
+
+
+def _fields(entry: Entry) -> Fields:
     recorded, receipt = entry.recorded, entry.recorded.receipt
     identity = receipt.identity
     content_digest, outcome = receipt.content_digest, entry.outcome
@@ -143,6 +152,28 @@ def _fields(entry: Entry) -> dict[str, object]:
         _text(entry.ended_at),
     )
     return dict(zip(FIELDS, values, strict=True))
+
+
+def _adopted_fields(recorded: RecordedAdoption) -> Fields:
+    adoption = recorded.adoption
+    digest, content_digest = adoption.digest, adoption.content_digest
+    known = {
+        "receipt_id": recorded.receipt_id,
+        "source": adoption.source,
+        "id": adoption.id,
+        "group_id": adoption.group_id,
+        "archived_at": _text(recorded.adopted_at),
+        "provider": adoption.cold.provider,
+        "cold_bucket": adoption.cold.bucket,
+        "cold_key": adoption.cold.key,
+        "etag": adoption.etag,
+        "size_bytes": adoption.size_bytes,
+        "sha256": None if digest is None else str(digest),
+        "content_sha256": None if content_digest is None else str(content_digest),
+        "evidence": str(adoption.evidence),
+        "is_release_pending": False,
+    }
+    return {name: known.get(name) for name in FIELDS}
 
 
 def _text(at: datetime | None) -> str | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Outcome,
         ParkedRow,
         Recorded,
+        RecordedAdoption,
         SourceCounts,
         Spent,
         Summary,
@@ -133,6 +134,22 @@ def _print_sources(sources: Sequence[SourceCounts]) -> None:
         ),
         right=numbers,
     )
+    for counts in sources:
+        for line in _adopted_lines(counts):
+            say(line)
+
+
+def _adopted_lines(counts: SourceCounts) -> list[str]:
+    """What is special about some of the archived, where there are any."""
+    lines = []
+    if counts.adopted_count:
+        of = f"{count_text(counts.adopted_count)} of {counts.source}"
+        lines.append(f"{of} were archived by another worker and adopted.")
+    if counts.unproven_count:
+        of = f"{count_text(counts.unproven_count)} of {counts.source}"
+        command = f"`archiver adopt --source {counts.source}`"
+        lines.append(f"{of} are unproven: nobody has read them; {command} does.")
+    return lines
 
 
 def _print_workers(workers: Sequence[WorkerStatus]) -> None:
@@ -370,6 +387,10 @@ def _print_history(history: History) -> None:
         say("")
         say(f"  receipt {recorded.receipt_id}")
         print_facts(_receipt_facts(recorded, outcome, instant(ended_at)))
+    for adopted in history.adopted:
+        say("")
+        say(f"  receipt {adopted.receipt_id}, adopted")
+        print_facts(_adoption_facts(adopted))
 
 
 def _claim_facts(history: History) -> dict[str, str]:
@@ -402,6 +423,23 @@ def _receipt_facts(recorded: Recorded, outcome: Outcome | None, ended: str) -> d
     return facts | {"evidence": str(receipt.evidence), "hot copy": ending}
 
 
+def _adoption_facts(recorded: RecordedAdoption) -> dict[str, str]:
+    adoption = recorded.adoption
+    size = f"{bytes_text(adoption.size_bytes)} ({count_text(adoption.size_bytes)} bytes)"
+    facts = {
+        "adopted": instant(recorded.adopted_at),
+        "cold": str(adoption.cold),
+        "size": size,
+        "digest": "not known" if adoption.digest is None else f"sha256:{adoption.digest}",
+    }
+    if adoption.content_digest is not None:
+        is_read = adoption.digest is not None
+        told = "" if is_read else ", as the row promises"
+        facts["content digest"] = f"sha256:{adoption.content_digest}{told}"
+    evidence = str(adoption.evidence)
+    return facts | {"evidence": evidence, "hot copy": "not known: another worker archived it"}
+
+
 def _history_fields(history: History) -> dict[str, object]:
     return {
         "source": history.source,
@@ -427,5 +465,19 @@ def _history_fields(history: History) -> dict[str, object]:
                 "ended_at": ended_at,
             }
             for recorded, outcome, ended_at in history.receipts
+        ],
+        "adopted": [
+            {
+                "receipt_id": recorded.receipt_id,
+                "adopted_at": recorded.adopted_at,
+                "provider": recorded.adoption.cold.provider,
+                "cold_bucket": recorded.adoption.cold.bucket,
+                "cold_key": recorded.adoption.cold.key,
+                "size_bytes": recorded.adoption.size_bytes,
+                "digest": recorded.adoption.digest,
+                "content_digest": recorded.adoption.content_digest,
+                "evidence": recorded.adoption.evidence,
+            }
+            for recorded in history.adopted
         ],
     }

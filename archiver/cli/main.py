@@ -13,6 +13,7 @@ import click
 from archiver import __version__
 from archiver.cli import once as once_command
 from archiver.cli import worker as worker_command
+from archiver.cli.adopt import adopt
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode, of_error
 from archiver.cli.export import ledger
@@ -128,6 +129,7 @@ for _command in (
     check,
     migrate,
     health,
+    adopt,
     status,
     history,
     parked,

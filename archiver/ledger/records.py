@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from archiver.ledger import rows
 from archiver.ledger.database import fetch
@@ -20,10 +20,12 @@ from archiver.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from archiver.ledger.database import Database, Row
-    from archiver.model import WorkerId
+    from archiver.model import RecordedAdoption, WorkerId
+
+T = TypeVar("T")
 
 _SQL = load("records.sql")
 
@@ -90,7 +92,7 @@ class PostgresRecords:
         self, source: SourceName | None, since: datetime, until: datetime | None
     ) -> Iterator[Entry]:
         asked = {"source": source, "since": since, "until": until or _NO_END}
-        return self._pages("list_entries", asked)
+        return self._pages("list_entries", asked, _entry)
 
     def newest_entries(
         self,
@@ -100,7 +102,7 @@ class PostgresRecords:
         worker: WorkerId | None = None,
     ) -> Iterator[Entry]:
         asked = {"source": source, "since": since, "until": until or _NO_END}
-        return self._pages("list_newest_entries", {**asked, "worker_id": worker})
+        return self._pages("list_newest_entries", {**asked, "worker_id": worker}, _entry)
 
     def newest_entries_of(
         self, ids: Collection[CandidateId], source: SourceName | None
@@ -109,13 +111,21 @@ class PostgresRecords:
         with self._database.transaction("newest_entries_of") as tx:
             return [_entry(row) for row in fetch(tx, _SQL["list_newest_entries_of"], asked)]
 
-    def _pages(self, query: str, asked: Mapping[str, object]) -> Iterator[Entry]:
+    def adoptions(
+        self, source: SourceName | None, since: datetime, until: datetime | None
+    ) -> Iterator[RecordedAdoption]:
+        asked = {"source": source, "since": since, "until": until or _NO_END}
+        return self._pages("list_adoptions", asked, rows.adoption_from)
+
+    def _pages(
+        self, query: str, asked: Mapping[str, object], made_of: Callable[[Row], T]
+    ) -> Iterator[T]:
         """By keyset: a cursor would keep a snapshot, and with it every dead row, for hours."""
         after = {"after_at": _BEGINNING, "after_id": 0}
         while True:
             with self._database.transaction(query) as tx:
                 page = fetch(tx, _SQL[query], {**asked, **after, "limit": _PAGE_ENTRIES})
-            yield from map(_entry, page)
+            yield from map(made_of, page)
             if len(page) < _PAGE_ENTRIES:
                 return
             after = {"after_at": page[-1]["archived_at"], "after_id": page[-1]["receipt_id"]}

@@ -126,7 +126,7 @@ where a.id = %(id)s
 order by a.receipt_id desc
 
 -- list_entries --
--- A page of the receipts of a time, each with how it ended last, by (archived_at, receipt_id).
+-- A page of the receipts of moves of a time, each with how it ended last, by (archived_at, receipt_id).
 -- The bare comparison is there for the index, which keeps each time once; the lateral joins
 -- take two looks at an index for each receipt, however many releases are pending.
 with page as materialized (
@@ -136,6 +136,7 @@ with page as materialized (
       and (a.archived_at, a.receipt_id) > (%(after_at)s::timestamptz, %(after_id)s)
       and a.archived_at < %(until)s::timestamptz
       and (%(source)s::text is null or a.source = %(source)s)
+      and a.hot_bucket is not null
     order by a.archived_at, a.receipt_id
     limit %(limit)s
 )
@@ -169,6 +170,7 @@ with page as materialized (
       and (a.archived_at, a.receipt_id) > (%(after_at)s::timestamptz, %(after_id)s)
       and a.archived_at < %(until)s::timestamptz
       and a.source = %(source)s
+      and a.hot_bucket is not null
       and (%(worker_id)s::bigint is null or a.worker_id = %(worker_id)s)
       and a.receipt_id = (
           select max(n.receipt_id)
@@ -208,6 +210,7 @@ with page as materialized (
     from archiver.archived a
     where a.id = any(%(ids)s)
       and (%(source)s::text is null or a.source = %(source)s)
+      and a.hot_bucket is not null
       and a.receipt_id = (
           select max(n.receipt_id)
           from archiver.receipt n
@@ -234,3 +237,16 @@ left join lateral (
     limit 1
 ) as o on true
 order by a.id, a.source
+
+-- list_adoptions --
+-- A page of the receipts of a time that know of no hot object, by (archived_at, receipt_id).
+select a.receipt_id, a.source, a.id, a.provider, a.cold_bucket, a.cold_key, a.size_bytes,
+       a.digest, a.content_digest, a.etag, a.evidence, a.group_id, a.archived_at
+from archiver.archived a
+where a.archived_at >= greatest(%(since)s::timestamptz, %(after_at)s::timestamptz)
+  and (a.archived_at, a.receipt_id) > (%(after_at)s::timestamptz, %(after_id)s)
+  and a.archived_at < %(until)s::timestamptz
+  and (%(source)s::text is null or a.source = %(source)s)
+  and a.hot_bucket is null
+order by a.archived_at, a.receipt_id
+limit %(limit)s

@@ -7,7 +7,7 @@ from dataclasses import fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from archiver.model import Claim, Receipt, Summary
+from archiver.model import Adoption, Claim, Holding, Receipt, Summary, Takeover
 
 if TYPE_CHECKING:
     from archiver.events import Event
@@ -30,7 +30,13 @@ def _spread(value: object) -> Mapping[str, object]:
             return _of_claim(value)
         case Receipt():
             return _of_receipt(value)
+        case Adoption():
+            return _of_adoption(value)
+        case Holding():
+            return _of_holding(value)
         case Summary():
+            return value.to_json()
+        case Takeover():
             return value.to_json()
         case Mapping():
             return value
@@ -64,6 +70,29 @@ def _of_receipt(receipt: Receipt) -> dict[str, object]:
         "digest": receipt.digest,
         "evidence": receipt.evidence,
         "token": receipt.token,
+    }
+
+
+def _of_adoption(adoption: Adoption) -> dict[str, object]:
+    return {
+        "source": adoption.source,
+        "id": adoption.id,
+        "group": adoption.group_id,
+        "provider": adoption.cold.provider,
+        "bucket": adoption.cold.bucket,
+        "key": adoption.cold.key,
+        "size_bytes": adoption.size_bytes,
+        "digest": adoption.digest,
+        "evidence": adoption.evidence,
+    }
+
+
+def _of_holding(holding: Holding) -> dict[str, object]:
+    return {
+        "id": holding.id,
+        "group": holding.group_id,
+        "bucket": holding.cold_bucket,
+        "key": holding.cold_key,
     }
 
 

@@ -12,11 +12,14 @@ from archiver.events import (
     BacklogCounted,
     CandidatesClaimed,
     Draining,
+    HoldingRefused,
+    ObjectAdopted,
     ObjectArchived,
     ObjectParked,
     ObjectReleased,
     ObjectSuperseded,
     SweepStarted,
+    TakeoverStarted,
     WidthChanged,
 )
 from archiver.model import Outcome
@@ -99,6 +102,8 @@ class Tally:
         self._released_count = 0
         self._parked_count = 0
         self._width: int | None = None  # None: fixed, or not yet another than at first
+        self._refused_count = 0
+        self._is_sweep = True  # else archived rows are adopted: nothing is let go
         self._samples: list[tuple[float, int, int]] = [(now, 0, 0)]
 
     def count(self, event: Event, now: float) -> None:
@@ -122,6 +127,12 @@ class Tally:
                 self._done(0)
             case ObjectReleased(outcome=Outcome.RELEASED):
                 self._released_count += 1
+            case TakeoverStarted():
+                self.description, self._is_sweep = f"adopting {event.source}", False
+            case ObjectAdopted():
+                self._done(event.adoption.size_bytes)
+            case HoldingRefused():
+                self._refused_count += 1
             case Draining():
                 self.description = "finishing what is in flight; Ctrl-C again quits at once"
             case _:
@@ -143,7 +154,10 @@ class Tally:
             parts.append(f"{seconds_text(left_seconds)} left")
         if self._width is not None:
             parts.append(f"{self._width} at once")
-        parts.append(f"{count_text(self._released_count)} released")
+        if self._is_sweep:
+            parts.append(f"{count_text(self._released_count)} released")
+        if self._refused_count:
+            parts.append(f"{count_text(self._refused_count)} not adopted")
         if self._parked_count:
             parts.append(f"{count_text(self._parked_count)} parked")
         return "  ".join(parts)

@@ -85,7 +85,8 @@ class Plugin(Protocol):
     """What an author writes.
 
     Optional beside it: ``points_at(locations, tx)``, ``on_restored(receipts, tx)``,
-    ``locate(id, tx)``, ``holdings(limit, after)``, ``housekeeping()``, ``transactional = True``.
+    ``locate(id, tx)``, ``holdings(limit, after)``, ``housekeeping()``,
+    ``transactional = True``.
     """
 
     @property

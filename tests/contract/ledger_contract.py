@@ -1581,6 +1581,29 @@ class LedgerContract:
         [counts] = ledger.records.counts()
         assert (counts.archived_count, counts.adopted_count) == (2, 1)
 
+    def test_adoptions_are_listed_by_time_apart_from_what_was_moved(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims, adoptions: Adoptions
+    ) -> None:
+        world.rows.plant(page("moved"), archived_page("a"), archived_page("b"))
+        claims.record([proof(it) for it in claims.claim(9).claims])
+        read = adoptions.holdings(9, None, unproven=False)
+        for it in read.to_adopt:
+            if it.id != "moved":
+                adoptions.adopt([adopted(it)], read.read_at)
+        records = ledger.records
+
+        one, two = records.adoptions(SOURCE, EVER, None)
+
+        assert (one.adoption.id, two.adoption.id) == ("a", "b")
+        assert one.adopted_at <= two.adopted_at
+        assert list(records.adoptions(None, EVER, None)) == [one, two]
+        assert list(records.adoptions(SourceName("other"), EVER, None)) == []
+        assert list(records.adoptions(None, EVER, one.adopted_at)) == []
+        assert [it.recorded.receipt.id for it in records.entries(None, EVER, None)] == ["moved"]
+        assert list(records.newest_entries_of([CandidateId("a")], None)) == []
+        newest = records.newest_entries(SOURCE, EVER)
+        assert [it.recorded.receipt.id for it in newest] == ["moved"]
+
     def test_a_worker_whose_lease_ran_out_adopts_nothing(
         self, world: LedgerWorld, ledger: Ledger, adoptions: Adoptions
     ) -> None:

@@ -1039,6 +1039,19 @@ class FakeRecords:
             }
             return [self._entry(newest[key]) for key in sorted(newest)]
 
+    def adoptions(
+        self, source: SourceName | None, since: datetime, until: datetime | None
+    ) -> Iterator[RecordedAdoption]:
+        with self._tables.lock:
+            found = [it for it, _ in self._tables.adopted]
+        yield from (
+            it
+            for it in found
+            if source in (None, it.adoption.source)
+            and since <= it.adopted_at
+            and (until is None or it.adopted_at < until)
+        )
+
     def _entry(self, recorded: Recorded) -> Entry:
         ends = [it for it in self._tables.outcomes if it[0].receipt_id == recorded.receipt_id]
         _, outcome, detail, ended_at = ends[-1] if ends else (recorded, None, None, None)

@@ -11,6 +11,7 @@ What has no file before it is in this one; the others are closer to the part tha
     H3   test_bad_input_hot.py::test_a_missing_hot_bucket_stops_the_sweep_and_parks_nothing
     H4   test_h04_a_missing_page_does_not_look_archived
     H4   test_task_html.py::test_h04_a_job_without_an_archived_page_is_never_marked
+    H4   test_adopt.py::test_h04_what_the_reference_worker_left_is_adopted_counted_or_shown
     H5   test_h05_more_failing_rows_than_a_batch_do_not_starve_the_others
     H5   test_h05_a_row_that_keeps_failing_is_parked_at_the_limit
     H5   test_task_html.py::test_h05_pages_of_a_job_are_read_past_rows_that_stay
@@ -27,6 +28,7 @@ What has no file before it is in this one; the others are closer to the part tha
     H9   test_task_html.py::test_h09_a_null_digest_is_compared_too
     H9   test_sweep.py::test_h9_a_page_captured_again_while_it_is_moved_is_superseded_and_stays
     H10  test_h10_an_object_beyond_the_memory_budget_is_parked_unread
+    H10  test_adopting.py::test_h10_a_large_object_is_hashed_as_it_streams
     H10  test_budget.py::test_h10_bytes_in_flight_never_pass_the_budget
     H11  test_h11_the_same_bytes_are_not_sent_again
     H11  test_move.py::test_h11_the_same_bytes_are_never_sent_twice

@@ -101,6 +101,7 @@ _HOT: dict[tuple[str, str], dict[str, Any]] = {
     ("undo.sql", "find_endings"): _RECEIPTS,
     ("undo.sql", "end_undone"): _RECEIPTS,
     ("undo.sql", "hold"): {**_RECEIPTS, "hold_seconds": 60},
+    ("records.sql", "list_adoptions"): {**_PAGE, "source": None},
     ("adoptions.sql", "find_known"): {**_ADOPT, "holdings": _ADOPTIONS},
     ("adoptions.sql", "insert_adoptions"): _ADOPT,
     ("adoptions.sql", "find_adopted"): _ADOPT,

@@ -334,6 +334,24 @@ def test_without_a_receipt_the_row_alone_can_vouch_for_the_page(s3_scene: Scene)
             archive.url("task_html", page.task_id, A_MINUTE)
 
 
+def test_what_another_worker_archived_is_read_once_it_is_adopted(s3_scene: Scene) -> None:
+    page = s3_scene.due_page(HTML)
+    flip(s3_scene)
+    _forget_all(s3_scene, page)
+    assert s3_scene.run("adopt", "--source", "task_html", "--unproven").exit_code == 0
+    with archive_of(s3_scene) as archive, pytest.raises(errors.NothingToCompare):
+        archive.open("task_html", page.task_id)  # unproven: it vouches for none
+
+    assert s3_scene.run("adopt", "--source", "task_html").exit_code == 0
+
+    with archive_of(s3_scene) as archive:
+        assert archive.open("task_html", page.task_id).content() == HTML
+        assert archive.url("task_html", page.task_id, A_MINUTE).url
+    cold_put(s3_scene, page, OTHER_BODY)
+    with archive_of(s3_scene) as archive, pytest.raises(errors.WrongBytes):
+        archive.open("task_html", page.task_id)
+
+
 @pytest.mark.parametrize(
     ("body", "error"),
     [(None, errors.ObjectMissing), (OTHER_BODY, errors.WrongBytes)],

@@ -32,11 +32,13 @@ from archiver.model import (
     Receipt,
     ReceiptId,
     Recorded,
+    RecordedAdoption,
     SourceCounts,
     SourceName,
     Summary,
     SweepId,
     SweepRecord,
+    Takeover,
     UndoAnswer,
     Undone,
     WorkerId,
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 
     from archiver.config import Settings
     from archiver.engine.stop import Stop
-    from archiver.events import Event
+    from archiver.events import Event, HoldingRefused
     from archiver.model import Capabilities, Lease, Offer, Spent
     from archiver.protocols import Clock, Observer
     from archiver.worker import OpenShift
@@ -114,9 +116,13 @@ class FakeRecords:
     """Records of one parked row and one history."""
 
     parked_rows: tuple[ParkedRow, ...]
+    adopted: tuple[int, int] = (0, 0)  # and of these unproven
+    histories: tuple[History, ...] = (HISTORY,)
 
     def counts(self) -> Sequence[SourceCounts]:
-        return [SourceCounts(SOURCE, 1, 2, 7, 3, 12_345, 1024**3, 4, 5, 6, 8, AT)]
+        return [
+            SourceCounts(SOURCE, 1, 2, 7, 3, 12_345, 1024**3, 4, 5, 6, 8, AT, *self.adopted)
+        ]
 
     def parked(self, source: SourceName | None, limit: int) -> Sequence[ParkedRow]:
         return [row for row in self.parked_rows if source in (None, row.source)][:limit]
@@ -150,7 +156,14 @@ class FakeRecords:
         return len([row for row in rows if ids is None or row.id in ids])
 
     def history(self, id_: CandidateId, source: SourceName | None) -> Sequence[History]:
-        return [HISTORY] if id_ == HISTORY.id and source in (None, SOURCE) else []
+        return [it for it in self.histories if it.id == id_ and source in (None, SOURCE)]
+
+    def adoptions(
+        self, source: SourceName | None, since: datetime, until: datetime | None
+    ) -> Iterator[RecordedAdoption]:
+        del since, until
+        adopted = [recorded for history in self.histories for recorded in history.adopted]
+        yield from (it for it in adopted if source in (None, it.adoption.source))
 
 
 class FakeFleet:
@@ -222,6 +235,8 @@ class FakeApp:
     """Implements what the commands ask of `archiver.app`, and of an archiver of its."""
 
     summary: Summary = field(default_factory=Summary)
+    takeover: Takeover = field(default_factory=Takeover)
+    refusals: Sequence[HoldingRefused] = ()  # told while it adopts
     error: Exception | None = None  # raised when it is opened
     offers: Sequence[tuple[SourceName, Offer]] = ()
     events: Sequence[Event] = ()
@@ -240,6 +255,7 @@ class FakeApp:
         del settings, clock
         if self.error is not None:
             raise self.error
+        self._observe = observer
         for event in self.events:
             observer(event)
         yield self
@@ -280,6 +296,16 @@ class FakeApp:
     ) -> Iterator[tuple[SourceName, Offer]]:
         self.asked.append((sources, limit))
         yield from self.offers
+
+    def adopt(self, source: str, limit: int | None, stop: Stop, *, unproven: bool) -> Takeover:
+        self.asked.append(("adopt", source, limit, unproven))
+        for event in self.refusals:
+            self._observe(event)
+        return self.takeover if stop.reason is None else Takeover()
+
+    def survey(self, source: str, limit: int | None, stop: Stop, *, unproven: bool) -> Takeover:
+        self.asked.append(("survey", source, limit, unproven))
+        return self.takeover if stop.reason is None else Takeover()
 
     def migrate(self, settings: Settings, clock: Clock) -> list[str]:
         del settings, clock

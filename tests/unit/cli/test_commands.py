@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,30 @@ from archiver.errors import (
     LedgerUnavailable,
     SettingsError,
 )
-from archiver.events import CandidatesClaimed, SourceWarning
-from archiver.model import BadRow, CandidateId, EgressBudget, Pause, Spent, Stopped, Summary
+from archiver.events import CandidatesClaimed, HoldingRefused, SourceWarning
+from archiver.model import (
+    Adoption,
+    BadRow,
+    CandidateId,
+    ColdKey,
+    ColdLocation,
+    Digest,
+    EgressBudget,
+    Evidence,
+    Holding,
+    NotAdopted,
+    Pause,
+    ReceiptId,
+    RecordedAdoption,
+    Spent,
+    Stopped,
+    Summary,
+    Takeover,
+)
 from tests.unit.cli.fake_app import (
     AT,
     CANDIDATE,
+    HISTORY,
     SOURCE,
     Ended,
     FakeApp,
@@ -43,6 +63,7 @@ _COMMANDS = (
     "show t1",
     "pause",
     "history",
+    "adopt --source task_html",
 )
 
 
@@ -510,3 +531,119 @@ def test_migrate_applies_what_a_source_needs() -> None:
     app = FakeApp()
     assert _run("migrate --source task_html", app).code == 0
     assert app.asked == ["needs of task_html"]
+
+
+# --- adopt ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("takeover", "code"),
+    [
+        (Takeover(), 0),
+        (Takeover(adopted=5, skipped=2, known=9, changed=1), 0),
+        (Takeover(state="stopped", stopped="limit", adopted=5), 0),
+        (Takeover(missing=1), 1),
+        (Takeover(damaged=1), 1),
+        (Takeover(unreadable=1), 1),
+        (Takeover(unreachable=1), 1),
+        (Takeover(elsewhere={"older": 1}), 1),
+        (Takeover(state="stopped", stopped="failures", error="down"), 1),
+        (Takeover(state="fatal", error="the bucket is gone"), 3),
+        (Takeover(state="stopped", stopped="signal", missing=1), 130),
+    ],
+)
+def test_the_exit_code_follows_from_what_was_adopted(takeover: Takeover, code: int) -> None:
+    app = FakeApp(takeover=takeover)
+
+    assert _run("adopt --source task_html", app).code == code
+    assert _run("adopt --source task_html --json", app).code == code
+
+
+def test_adopt_hands_on_what_was_asked() -> None:
+    app = FakeApp()
+    _run("adopt --source task_html", app)
+    _run("adopt --source task_html --unproven --limit 7 --dry-run", app)
+
+    assert app.asked == [
+        ("adopt", "task_html", None, False),
+        ("survey", "task_html", 7, True),
+    ]
+
+
+def test_rows_that_were_not_adopted_are_listed_with_their_reason() -> None:
+    refusals = [
+        HoldingRefused(
+            SOURCE,
+            Holding(CandidateId(f"t{number}\x1b[2J"), "cold", ColdKey(f"k/{number}")),
+            NotAdopted.DAMAGED,
+            "not these bytes",
+        )
+        for number in range(3)
+    ]
+    takeover = Takeover(adopted=12, adopted_bytes=2048, damaged=3, elsewhere={"older": 2})
+    app = FakeApp(takeover=takeover, refusals=refusals)
+
+    told = _run("adopt --source task_html", app)
+    assert "t2\\x1b[2J" in told.out
+    assert "not these bytes" in told.out
+    assert "12  2.0 KiB" in told.out
+    assert "2 rows are in the bucket older" in told.err
+
+    answer = json.loads(_run("adopt --source task_html --json", app).out)
+    assert [row["id"] for row in answer["not_adopted"]] == [it.holding.id for it in refusals]
+    assert answer["not_adopted"][0]["why"] == "damaged"
+    assert (answer["source"], answer["adopted"], answer["state"]) == (SOURCE, 12, "done")
+    assert answer["elsewhere"] == {"older": 2}
+
+
+def test_the_answer_of_a_failed_adopt_is_still_one_object_without_secrets() -> None:
+    secret = RIGHT["ARCHIVE_SECRET_ACCESS_KEY"]
+    error = LedgerUnavailable(operation="connect", message=f"no {secret}")
+    ended = _run("adopt --source task_html --json", FakeApp(error=error))
+
+    assert ended.code == 3
+    answer = json.loads(ended.out)
+    assert (answer["state"], answer["not_adopted"]) == ("fatal", [])
+    assert secret not in ended.out + ended.err
+
+
+def test_status_and_show_tell_what_was_adopted() -> None:
+    adoption = Adoption(
+        source=SOURCE,
+        id=CandidateId("t7"),
+        cold=ColdLocation("r2", "cold", ColdKey("k/t7.gz")),
+        size_bytes=2048,
+        digest=None,
+        content_digest=Digest.of(b"page"),
+        etag=None,
+        evidence=Evidence.UNPROVEN,
+    )
+    history = replace(
+        HISTORY,
+        id=CandidateId("t7"),
+        claim_state=None,
+        receipts=(),
+        adopted=(RecordedAdoption(ReceiptId(4), adoption, AT),),
+    )
+    app = FakeApp(records=FakeRecords((), (12, 3), (history,)))
+
+    status = _run("status", app).out
+    assert "12 of task_html were archived by another worker and adopted." in status
+    assert "3 of task_html are unproven" in status
+    assert "adopt" not in _run("status").out
+
+    shown = _run("show t7", app).out
+    assert "receipt 4, adopted" in shown
+    assert "digest          not known" in shown
+    assert "as the row promises" in shown
+    assert "hot copy        not known: another worker archived it" in shown
+    [told] = json.loads(_run("show t7 --json", app).out)["histories"]
+    assert told["receipts"] == []
+    assert told["adopted"][0]["digest"] is None
+    assert told["adopted"][0]["cold_key"] == "k/t7.gz"
+
+    exported = _run("ledger export --since 7d", app).out
+    [line] = [json.loads(it) for it in exported.splitlines() if "t7" in it]
+    assert (line["receipt_id"], line["evidence"], line["sha256"]) == (4, "unproven", None)
+    assert (line["hot_bucket"], line["is_release_pending"]) == (None, False)
+    assert "t7" in _run("ledger export --since 7d --format csv", app).out
