@@ -15,6 +15,7 @@ from archiver.cli import once as once_command
 from archiver.cli import worker as worker_command
 from archiver.cli.adopt import adopt
 from archiver.cli.backstage import Backstage, pass_backstage
+from archiver.cli.discretion import keep_to_ourselves
 from archiver.cli.exits import ExitCode, of_error
 from archiver.cli.export import ledger
 from archiver.cli.health import health
@@ -34,7 +35,9 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may not know all letters
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:], Backstage()))
+    backstage = Backstage()
+    keep_to_ourselves(backstage)
+    sys.exit(run(sys.argv[1:], backstage))
 
 
 def run(arguments: Sequence[str], backstage: Backstage) -> int:

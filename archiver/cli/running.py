@@ -84,6 +84,7 @@ def _observing(
             log_format=settings.log_format,
             level=settings.log_level,
             clock=backstage.clock,
+            mask=settings.masked,
         )
         return
     from archiver.cli.paper import console  # noqa: PLC0415
@@ -96,6 +97,7 @@ def _observing(
             log_format=settings.log_format,
             level=settings.log_level if level_is_set else "warning",
             clock=backstage.clock,
+            mask=settings.masked,
         )
 
         def observe(event: Event) -> None:

@@ -42,8 +42,13 @@ class LogObserver:
         log_format: Format,
         level: Level,
         clock: Clock,
+        mask: Callable[[str], str] = str,
     ) -> None:
-        """`write` gets whole lines with their newline, from any thread."""
+        """`write` gets whole lines with their newline, from any thread.
+
+        `mask` covers what must not be shown, in each fact before it is escaped.
+        """
+        self._mask = mask
         self._clock = clock
         render: Processor = _as_text if log_format == "text" else _as_json
         self._log = structlog.wrap_logger(
@@ -55,7 +60,11 @@ class LogObserver:
     def __call__(self, event: Event) -> None:
         at = self._clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         log = getattr(self._log, event.LEVEL)
-        log(event.NAME, level=event.LEVEL, at=at, facts=facts(event))
+        told = {
+            name: self._mask(fact) if isinstance(fact, str) else fact
+            for name, fact in facts(event).items()
+        }
+        log(event.NAME, level=event.LEVEL, at=at, facts=told)
 
 
 class _Lines:

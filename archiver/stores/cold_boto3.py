@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from botocore.awsrequest import AWSRequest
 
-    from archiver.model import Capabilities
+    from archiver.model import Capabilities, Secret
     from archiver.stores.providers import Provider
     from archiver.stores.s3 import S3Settings
     from archiver.stores.s3_answers import Asked
@@ -133,6 +133,9 @@ class Boto3ColdStore(ColdBucket):
         if "ContentLength" not in answer:  # nothing would tell a cut from the end
             raise asked.unavailable(code="no length")
         require_whole(asked, size_bytes, answer["ContentLength"])
+
+    def _secrets(self) -> tuple[Secret, ...]:
+        return self._asker.secrets
 
     def _questions(self) -> Questions:
         return self._asker

@@ -11,7 +11,7 @@ from archiver.stores.s3_answers import Asked, check_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.model import Capabilities, Digest
+    from archiver.model import Capabilities, Digest, Secret
     from archiver.stores.providers import Provider
     from archiver.stores.s3 import S3Settings
     from archiver.stores.s3_questions import Questions
@@ -85,9 +85,13 @@ class ColdBucket(ABC):
         Raises:
             UnusableName: It would reach the store under another name.
         """
-        asked = Asked("cold", operation, self._bucket, key, writes=operation == "create")
+        writes = operation == "create"
+        asked = Asked("cold", operation, self._bucket, key, writes, self._secrets())
         check_name(asked)
         return asked
+
+    @abstractmethod
+    def _secrets(self) -> tuple[Secret, ...]: ...
 
     @abstractmethod
     def _questions(self) -> Questions: ...

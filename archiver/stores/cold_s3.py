@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from obstore import Attributes, GetResult, ObjectMeta
 
-    from archiver.model import Capabilities
+    from archiver.model import Capabilities, Secret
     from archiver.stores.providers import Provider
     from archiver.stores.s3 import S3Settings
     from archiver.stores.s3_answers import Asked
@@ -119,6 +119,9 @@ class S3ColdStore(ColdBucket):
         asked = self._asked(operation, key)
         with self._s3.translate(asked):
             return asked, obstore.get(self._s3.bucket(self._bucket), key)
+
+    def _secrets(self) -> tuple[Secret, ...]:
+        return self._s3.secrets
 
     def _questions(self) -> Questions:
         return self._s3.questions()

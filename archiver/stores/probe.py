@@ -41,7 +41,7 @@ def probe_cold(
     from archiver.stores.s3_questions import Questions, encryption  # noqa: PLC0415
     from archiver.stores.s3_trials import Trials  # noqa: PLC0415
 
-    asked = Asked("cold", "probe", bucket)
+    asked = Asked("cold", "probe", bucket, secrets=settings.secrets)
     check_name(asked)
     questions = Questions(settings)
     try:

@@ -64,6 +64,11 @@ class S3Settings:
     ca_bundle: Path | None = None
 
     @property
+    def secrets(self) -> tuple[Secret, ...]:
+        said = (self.secret_access_key, self.session_token, self.proxy_url)
+        return tuple(secret for secret in said if secret is not None)
+
+    @property
     def endpoint_url(self) -> str:
         if self.endpoint is not None:
             return self.endpoint.rstrip("/")
@@ -111,7 +116,8 @@ class S3:
         Raises:
             UnusableName: It would reach the store under another name.
         """
-        asked = Asked(self._store, operation, bucket, key, operation in {"create", "delete"})
+        writes = operation in {"create", "delete"}
+        asked = Asked(self._store, operation, bucket, key, writes, self.secrets)
         check_name(asked)
         return asked
 
@@ -145,6 +151,12 @@ class S3:
             if self._questions is not None:
                 self._questions.close()
                 self._questions = None
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What requests are signed with now."""
+        of_chain = () if self._chain is None else self._chain.secrets
+        return (*self.settings.secrets, *of_chain)
 
     def _find_chain(self) -> None:
         if self.settings.access_key_id is None and self._chain is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from obstore import exceptions as obstore_errors
@@ -27,14 +27,18 @@ from archiver.errors import (
     StoreUnavailable,
     UnusableName,
 )
+from archiver.stores.covering import covered
 from archiver.stores.providers import THROTTLE_CODES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from archiver.model import Secret
 
     AskAgain = Callable[["Asked", "Told"], "Told"]
 
 _MESSAGE_LIMIT = 300
+_CODE_LIMIT = 100
 _KEY_LIMIT_BYTES = 1024  # of every S3 store
 
 NO_SUCH_KEY = "NoSuchKey"
@@ -77,6 +81,7 @@ class Asked:
     bucket: str
     key: str | None = None
     writes: bool = False
+    secrets: tuple[Secret, ...] = ()  # that the answer may echo
 
     @property
     def where(self) -> str:
@@ -125,6 +130,14 @@ class Told:
             refuses_the_call and not self.is_about_all and not self.is_throttled
         )
 
+    def fit_to_tell(self, secrets: Iterable[Secret]) -> Told:
+        """The same in few words, none of which is a secret."""
+        return replace(
+            self,
+            code=covered(self.code, secrets)[:_CODE_LIMIT],
+            message=covered(self.message, secrets)[:_MESSAGE_LIMIT],
+        )
+
     @property
     def word(self) -> str:
         return self.code or f"http {self.status}"
@@ -147,6 +160,7 @@ def translate(asked: Asked, ask_again: AskAgain | None = None) -> Iterator[None]
 
 def error_for(asked: Asked, told: Told) -> ArchiverError:
     """The error that an answer stands for; unknown is unavailable, and says its code."""
+    told = told.fit_to_tell(asked.secrets)
     code = told.code
     if code == NO_SUCH_BUCKET:
         return BucketMissing(store=asked.store, bucket=asked.bucket)
@@ -229,7 +243,7 @@ def told_by(exc: BaseException, asked: Asked) -> Told | None:
     if isinstance(exc, (obstore_errors.BaseError, FileNotFoundError, NotImplementedError)):
         return _told_by_obstore(str(exc), asked)
     if type(exc).__name__ == "PanicException":  # its module cannot be imported
-        return Told(None, "panic", str(exc)[:_MESSAGE_LIMIT])
+        return Told(None, "panic", str(exc))
     if type(exc).__module__.partition(".")[0] in {"botocore", "urllib3"}:
         return told_by_botocore(exc)
     return None
@@ -269,16 +283,16 @@ def _told_by_obstore(text: str, asked: Asked) -> Told:
         return Told(
             status,
             code[1] if code else "",
-            message[1][:_MESSAGE_LIMIT] if message else "",
+            message[1] if message else "",
         )
     if (partial := _PARTIAL.search(summary)) is not None:
-        return Told(200, partial[3], partial[2][:_MESSAGE_LIMIT], is_partial=True)
+        return Told(200, partial[3], partial[2], is_partial=True)
     if (chain := _CHAIN.search(summary)) is not None:
-        return Told(None, chain[1], chain[2][:_MESSAGE_LIMIT])
+        return Told(None, chain[1], chain[2])
     for kind, code_of_ours in _KINDS:
         if kind in debug or kind in summary:
-            return Told(None, code_of_ours, summary[:_MESSAGE_LIMIT])
-    return Told(None, "unknown", summary[:_MESSAGE_LIMIT])
+            return Told(None, code_of_ours, summary)
+    return Told(None, "unknown", summary)
 
 
 _TIMEOUTS = {"ConnectTimeoutError", "ReadTimeoutError"}
@@ -299,12 +313,12 @@ def told_by_botocore(exc: BaseException) -> Told:
     if (answer := getattr(exc, "response", None)) is not None:
         return _told_by_answer(answer)
     if name in _TIMEOUTS:
-        return Told(None, "timeout", str(exc)[:_MESSAGE_LIMIT])
+        return Told(None, "timeout", str(exc))
     if name in _CUTS:
-        return Told(None, "cut", str(exc)[:_MESSAGE_LIMIT])
+        return Told(None, "cut", str(exc))
     if name in _CONNECTIONS:
-        return Told(None, "connection", str(exc)[:_MESSAGE_LIMIT])
-    return Told(None, name, str(exc)[:_MESSAGE_LIMIT])
+        return Told(None, "connection", str(exc))
+    return Told(None, name, str(exc))
 
 
 def _told_by_answer(answer: Mapping[str, Any]) -> Told:
@@ -315,7 +329,7 @@ def _told_by_answer(answer: Mapping[str, Any]) -> Told:
         facts.get("HTTPStatusCode"),
         # Without a body botocore gives the status for a code.
         "" if code.isdigit() else code,
-        str(error.get("Message", ""))[:_MESSAGE_LIMIT],
+        str(error.get("Message", "")),
         _seconds(facts.get("HTTPHeaders", {}).get("retry-after")),
     )
 

@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
+from archiver.model import Secret
 from archiver.stores.s3_answers import EXPIRED_CODES
 
 if TYPE_CHECKING:
@@ -81,6 +82,13 @@ class AwsChain:
         if found.now is None:
             raise NoCredentialsError
         return found.now
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What was found last; nothing is searched for it."""
+        now = self._found.now
+        said = () if now is None else (now.secret_key, now.token)
+        return tuple(Secret(text) for text in said if text)
 
     def refreshed(self, told: Told) -> Told:
         """The answer; where it says expired, marked if other credentials may be had.

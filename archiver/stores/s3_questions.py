@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectTypeDef
 
+    from archiver.model import Secret
     from archiver.stores.s3 import S3Settings
     from archiver.stores.s3_chain import AwsChain
 
@@ -45,8 +46,15 @@ class Questions:
     """A boto3 client of one account. Safe to share between threads."""
 
     def __init__(self, settings: S3Settings, chain: AwsChain | None = None) -> None:
+        self._settings = settings
         self._chain = chain or _open_chain(settings)
         self.client = open_client(settings, self._chain)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What this client signs with now."""
+        of_chain = () if self._chain is None else self._chain.secrets
+        return (*self._settings.secrets, *of_chain)
 
     def close(self) -> None:
         self.client.close()

@@ -72,6 +72,8 @@ class SupabaseHotStore:
     def __init__(self, settings: SupabaseSettings) -> None:
         self._base = f"{settings.url.rstrip('/')}/storage/v1"
         self._headers = _headers(settings)
+        said = (settings.service_role_key, settings.publishable_key, settings.proxy_url)
+        self._secrets = tuple(secret for secret in said if secret is not None)
         self._pool = _open_pool(settings)
         self._pool_timeout_seconds = settings.timeout_seconds
 
@@ -256,7 +258,7 @@ class SupabaseHotStore:
             if response.status == 200:  # noqa: PLR2004
                 return response
             try:
-                raise refusal(response, asked)
+                raise refusal(response, asked, self._secrets)
             finally:
                 _give_back(response)
 

@@ -22,9 +22,14 @@ from archiver.errors import (
     StoreUnavailable,
     UnusableName,
 )
+from archiver.stores.covering import covered
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import urllib3
+
+    from archiver.model import Secret
 
 _BODY_LIMIT_BYTES = 64 << 10
 _MESSAGE_LIMIT = 300
@@ -114,10 +119,12 @@ class _Told:
         return self.code or f"http {self.status}"
 
 
-def refusal(response: urllib3.BaseHTTPResponse, asked: Asked) -> ArchiverError:
-    """The error that an answer other than 200 stands for. Reads the body."""
+def refusal(
+    response: urllib3.BaseHTTPResponse, asked: Asked, secrets: Collection[Secret]
+) -> ArchiverError:
+    """The error that an answer other than 200 stands for, without secrets. Reads the body."""
     body = response.read(_BODY_LIMIT_BYTES, decode_content=False)
-    told = _parse(body, response.status)
+    told = _parse(body, response.status, secrets)
     pause = _retry_after_seconds(response.headers.get("Retry-After"))
     if told is None:
         is_throttled = response.status in _THROTTLED_STATUSES
@@ -167,7 +174,7 @@ def _store_denied(told: _Told, asked: Asked) -> StoreDenied:
     )
 
 
-def _parse(body: bytes, status: int) -> _Told | None:
+def _parse(body: bytes, status: int, secrets: Collection[Secret]) -> _Told | None:
     try:
         told = json.loads(body)
     except ValueError:
@@ -177,14 +184,16 @@ def _parse(body: bytes, status: int) -> _Told | None:
     inner = str(told.get("statusCode", status))  # a text, or a number, or left out
     return _Told(
         status=int(inner) if inner.isdecimal() else status,
-        code=_text(told.get("code")),
-        error=_text(told.get("error")),
-        message=_text(told.get("message", told.get("msg"))),
+        code=_text(told.get("code"), secrets),
+        error=_text(told.get("error"), secrets),
+        message=_text(told.get("message", told.get("msg")), secrets),
     )
 
 
-def _text(value: object) -> str:
-    return str(value)[:_MESSAGE_LIMIT].strip() if isinstance(value, (str, int)) else ""
+def _text(value: object, secrets: Collection[Secret]) -> str:
+    if not isinstance(value, (str, int)):
+        return ""
+    return covered(str(value), secrets)[:_MESSAGE_LIMIT].strip()
 
 
 def _retry_after_seconds(header: str | None) -> float | None:

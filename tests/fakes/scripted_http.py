@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
@@ -47,18 +48,22 @@ class ScriptedHttp:
     An answer may also be made from the requests so far, the latest one last.
     """
 
-    def __init__(self, *answers: Answer | Answerer) -> None:
+    def __init__(self, *answers: Answer | Answerer, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self._answers = list(answers)
         self._lock = threading.Lock()  # over the two lists
         self._is_closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme = "https"
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def script(self, *answers: Answer | Answerer) -> None:
         """Forget what was asked, and answer so from now on."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,9 @@ from archiver.stores.probe import probe_cold
 from archiver.stores.providers import PROVIDERS
 from archiver.stores.s3 import S3Settings
 from tests.fakes.scripted_http import Answer, ScriptedHttp, s3_error
+from tests.harness.authority import make_authority
+from tests.harness.issuer import Issuer
+from tests.harness.proxy import TunnelProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,6 +63,11 @@ def use_both_clients(settings: S3Settings) -> None:
         store.probe(AT.bucket)
     finally:
         store.close()
+
+
+def read(store: S3HotStore, _: str = "") -> None:
+    with store.open(AT) as opened:
+        opened.read()
 
 
 def who(request: Request) -> tuple[str, str | None]:
@@ -206,6 +216,104 @@ def test_credentials_that_last_are_asked_for_once(monkeypatch: pytest.MonkeyPatc
             use_both_clients(settings_without_keys(server))
 
         assert len(endpoint.requests) == 2  # once for each store
+
+
+def test_a_token_service_is_asked_once_in_a_while_however_short_its_tokens_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Botocore would ask for others at each request: two minutes are little to it."""
+    container = Container()
+    with ScriptedHttp(container.give) as endpoint, ScriptedHttp(container.take) as server:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{endpoint.url}/role")
+        monkeypatch.setattr(s3_chain, "_KEEP_SECONDS", 600.0)
+        store = S3HotStore(settings_without_keys(server))
+        for _ in range(10):
+            with store.open(AT) as opened:
+                assert opened.read() == b"bytes"
+            store.probe(AT.bucket)
+        store.close()
+
+        assert len(endpoint.requests) == 2  # the search, and the refresh it begins with
+
+
+def test_what_a_store_calls_expired_is_searched_anew_and_is_no_denial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    container = Container()
+    monkeypatch.setattr(s3_chain, "_KEEP_SECONDS", 600.0)  # they are thought fresh
+    with ScriptedHttp(container.give) as endpoint, ScriptedHttp(container.take) as server:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{endpoint.url}/role")
+        for ask in (read, S3HotStore.probe):
+            store = S3HotStore(settings_without_keys(server))
+            store.probe(AT.bucket)
+            container.given_count += 1  # others were given out meanwhile
+
+            with pytest.raises(StoreUnavailable, match="code=ExpiredToken"):
+                ask(store, AT.bucket)
+            ask(store, AT.bucket)
+            store.close()
+
+
+def test_a_probe_learns_nothing_from_an_expired_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    container = Container()
+    expired = s3_error(400, "ExpiredToken")
+    with ScriptedHttp(container.give) as endpoint, ScriptedHttp(expired) as server:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{endpoint.url}/role")
+
+        with pytest.raises(StoreUnavailable, match="code=ExpiredToken"):
+            probe_cold(settings_without_keys(server), PROVIDERS["s3"], "cold-bucket", "")
+
+
+def test_an_expired_token_that_nobody_can_renew_is_a_denial(
+    server: ScriptedHttp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SENTINEL)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token-of-env")
+    server.script(s3_error(400, "ExpiredToken"))
+    store = S3HotStore(settings_without_keys(server))
+
+    with pytest.raises(StoreDenied, match="ExpiredToken"), store.open(AT):
+        pass
+    with pytest.raises(StoreDenied, match="ExpiredToken"):
+        store.probe(AT.bucket)
+    store.close()
+
+
+# --- the way to a token service -------------------------------------------------------------
+
+
+def test_a_token_service_is_reached_by_the_bundle_and_through_the_proxy(
+    server: ScriptedHttp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = make_authority(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(authority.certificate, authority.key)
+    (tmp_path / "identity").write_text("a.web.token")
+    issuer = Issuer(lifetime_seconds=3600)
+    with ScriptedHttp(issuer.web_identity, tls=tls) as sts, TunnelProxy("me", "word") as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/archiver")
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "identity"))
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # it is not for us to read
+        plain = settings_without_keys(server)
+        trusting = replace(plain, ca_bundle=authority.bundle)
+        through = replace(trusting, proxy_for=lambda _: Secret(proxy.url))
+        around = replace(trusting, proxy_for=lambda _: None)
+
+        use_both_clients(trusting)
+        use_both_clients(around)
+        assert proxy.asked == []
+        use_both_clients(through)
+        assert proxy.asked == [sts.url.removeprefix("https://")]
+
+        stranger = S3HotStore(plain)
+        with pytest.raises(StoreUnavailable, match="SSLError"):
+            read(stranger)
+        stranger.close()
 
 
 # --- when there are none ----------------------------------------------------------------
