@@ -221,7 +221,7 @@ def test_a_store_that_hangs_is_said_and_at_last_the_process_ends(
 ) -> None:
     page = scene.due_page()
     scene.hot.on("get", times=1, delay_seconds=40)
-    changes = {"ARCHIVE_HANG_AFTER": "2s", "ARCHIVE_TIMEOUT": "1h", "ARCHIVE_LEASE": "2s"}
+    changes = {"ARCHIVE_HANG_AFTER": "2s", "ARCHIVE_TIMEOUT": "1h", "ARCHIVE_LEASE": "4s"}
     with running_worker(scene.settings, tmp_path, **changes) as it:
         (told,) = it.until_told("the sweep hangs")
         assert "supabase.py" in str(told)  # where it hangs
@@ -239,7 +239,7 @@ def test_work_that_hangs_beyond_a_drain_keeps_its_lease_until_it_runs_out(
     """The thread may still put or delete: nobody takes its claims over before that."""
     page = scene.due_page()
     scene.hot.on("get", times=1, delay_seconds=20)
-    changes = {"ARCHIVE_DRAIN_TIMEOUT": "2s", "ARCHIVE_LEASE": "2s", "ARCHIVE_TIMEOUT": "1h"}
+    changes = {"ARCHIVE_DRAIN_TIMEOUT": "2s", "ARCHIVE_LEASE": "4s", "ARCHIVE_TIMEOUT": "1h"}
     with running_worker(scene.settings, tmp_path, **changes) as it:
         it.until_told("archiving candidates")
         scene.run("pause")
@@ -256,10 +256,10 @@ def test_work_that_hangs_beyond_a_drain_keeps_its_lease_until_it_runs_out(
 def test_a_worker_that_was_suspended_says_so_and_joins_again(
     scene: Scene, tmp_path: Path
 ) -> None:
-    with running_worker(scene.settings, tmp_path, ARCHIVE_LEASE="1s") as it:
+    with running_worker(scene.settings, tmp_path, ARCHIVE_LEASE="3s") as it:
         it.until_told("no archive candidates")
         it.signal(signal.SIGSTOP)
-        time.sleep(4)
+        time.sleep(5)
         page = scene.due_page()
         it.signal(signal.SIGCONT)
         (told, *_) = it.until_told("sweep missed")
@@ -282,7 +282,7 @@ def test_a_worker_whose_lease_was_taken_away_joins_again(scene: Scene, tmp_path:
 
 
 def test_a_pause_is_obeyed_and_healthy(scene: Scene, tmp_path: Path) -> None:
-    with running_worker(scene.settings, tmp_path, ARCHIVE_LEASE="1s") as it:
+    with running_worker(scene.settings, tmp_path, ARCHIVE_LEASE="4s") as it:
         it.until_told("no archive candidates")
         scene.run("pause")
         it.until_told("the operator's wish has changed")

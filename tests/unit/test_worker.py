@@ -178,9 +178,10 @@ def test_a_sweep_longer_than_the_interval_is_alone_and_followed_by_one() -> None
     sources = Sources(does=lambda _source, _stop: (gate.wait(_BOUND_SECONDS), Summary())[1])
     with running(sources) as worker:
         worker.until(lambda: worker.told(SweepSkipped))
-        worker.stop.reason  # noqa: B018  # it runs on
         time.sleep(1.0)  # five more fire times
         assert (len(sources.sweeps), len(worker.told(SweepSkipped))) == (1, 1)
+        executor = worker.worker._scheduler._executors["default"]
+        assert dict(executor._instances) == {"sweep": 1}  # and none queued behind it
         sources.does = lambda _source, _stop: Summary()
         gate.set()
         worker.until(lambda: len(sources.sweeps) >= 3)
