@@ -29,8 +29,9 @@ _DOUBLED_GAIN = 1.10  # doubling the width brings at least so much, or it is tak
 _TRIAL_STEP = 1.5  # a trial is so much wider, or narrower
 _WIDER_GAIN = 1.05  # a wider trial brings at least so much, or it is taken back
 _NARROWER_SHARE = 0.98  # a narrower one keeps at least so much: the gap between is hysteresis
-_REST_EPOCHS = 16  # at most between two trials of one direction; doubled by each in vain
-_NEWS = 1.5  # a rate that differs so much from the last one: all is tried again soon
+_REST_EPOCHS_AT_FIRST = 2  # between two trials of one direction; doubled by each in vain
+_REST_EPOCHS = 16  # at most
+_NEWS = 2.0  # a rate that differs so much from the last one: all is tried again soon
 _BELOW_THROTTLING = 0.9  # of the width that was throttled is the ceiling from then on
 _RECOVERY_SHARE = 16  # a recovering width grows by a sixteenth an epoch, by one at least
 _CALM_SECONDS = 60.0  # without throttling, and the ceiling is raised by half
@@ -276,7 +277,7 @@ class _Epoch:
 
 @dataclass(slots=True)
 class _Trials:
-    """When one direction is tried again: after one epoch, two, four ..."""
+    """When one direction is tried again: after two epochs, four, eight ..."""
 
     _rest_epochs: int = 0
     _left_epochs: int = 0
@@ -286,5 +287,5 @@ class _Trials:
         return self._left_epochs < 0
 
     def in_vain(self) -> _Trials:
-        rest = min(max(1, 2 * self._rest_epochs), _REST_EPOCHS)
+        rest = min(max(_REST_EPOCHS_AT_FIRST, 2 * self._rest_epochs), _REST_EPOCHS)
         return _Trials(rest, rest)
