@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from archiver.config import ColdFile, ColdS3, HotFile, HotS3, HotSupabase
@@ -19,7 +19,7 @@ from archiver.engine.lease import Heartbeat
 from archiver.engine.move import Mover, Stores
 from archiver.engine.pool import ThreadPool
 from archiver.engine.release import Releaser
-from archiver.engine.run import Run, SweepPlan
+from archiver.engine.run import RELEASE_SLICE, Run, SweepPlan
 from archiver.engine.sweep import Sweep
 from archiver.engine.undo import undo
 from archiver.engine.width import FIRST_WIDTH, MAX_WIDTH, AutoWidth, FixedWidth
@@ -46,6 +46,7 @@ from archiver.stores.cold_file import FileColdStore
 from archiver.stores.cold_s3 import S3ColdStore
 from archiver.stores.hot_file import FileHotStore
 from archiver.stores.hot_s3 import S3HotStore
+from archiver.stores.pace import LimitedPace, Pace, PaceSettings
 from archiver.stores.providers import FROZEN_CLASSES, PLACE_MARKER, PROVIDERS
 from archiver.stores.s3 import S3Settings
 from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
@@ -286,7 +287,8 @@ class Archiver:
         """
         (chosen,) = self._chosen([source])
         own = self._parts.settings_of[source]
-        hot = open_hot(own, min(own.timeout_seconds, own.lease_seconds / 2))
+        pace = LimitedPace("hot", _pace_settings(own), self._parts.clock)
+        hot = open_hot(own, min(own.timeout_seconds, own.lease_seconds / 2), pace)
         try:
             releases = self._ledger.releases(chosen)
             yield from undo(entries, hot, releases, hold_seconds=hold_seconds)
@@ -343,7 +345,7 @@ class Shift:
             self.heartbeat = Heartbeat(fleet, parts.clock)
             opened.callback(self._leave)
             # Undone in the opposite order: the threads end first, under a lease still kept.
-            self._shelf = _Shelf(fleet)
+            self._shelf = _Shelf(fleet, self.heartbeat, parts.clock)
             opened.callback(self._shelf.close)
             self._pool = ThreadPool(width=1, clock=parts.clock)  # each sweep sets its own
             beating = self._pool.every(self.heartbeat.interval_seconds, self.heartbeat.beat)
@@ -398,6 +400,7 @@ class Shift:
             asked=stop,
             egress=_egress(own),
         )
+        self._shelf.begin_sweep(stop)
         workshop = _Workshop(
             source, own, self._shelf, self.heartbeat, run.egress, parts.observe, parts.clock
         )
@@ -446,11 +449,18 @@ class Shift:
 
 
 class _Shelf:
-    """The open stores of a process: one of each, however many sources use it."""
+    """The open stores of a process: one of each, however many sources use it.
 
-    def __init__(self, fleet: Fleet) -> None:
+    So are their paces: one of each account, for all its buckets.
+    """
+
+    def __init__(self, fleet: Fleet, heartbeat: Heartbeat, clock: Clock) -> None:
         self.fleet = fleet
         self.in_flight = BytesInFlight()
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._stop: Stop | None = None  # of the sweep under way
+        self._paces: dict[tuple[str | None, ...], LimitedPace] = {}
         self._hot: dict[tuple[Hot | None, float], HotStore] = {}
         self._cold: dict[tuple[Cold | None, str], ColdStore] = {}
         self._seen: dict[tuple[Cold | None, str], tuple[Capabilities, bool]] = {}
@@ -459,22 +469,48 @@ class _Shelf:
     def hot(self, settings: Settings, timeout_seconds: float) -> HotStore:
         key = (settings.hot, timeout_seconds)
         if key not in self._hot:
-            self._hot[key] = open_hot(settings, timeout_seconds)
+            pace = self._pace("hot", settings)
+            self._hot[key] = open_hot(settings, timeout_seconds, pace)
         return self._hot[key]
 
     def cold(self, settings: Settings) -> ColdStore:
         key = (settings.cold, settings.path_prefix)
         if key not in self._cold:
             capabilities, _ = self.capabilities(settings)
-            self._cold[key] = open_cold(settings, capabilities)
+            pace = self._pace("cold", settings)
+            self._cold[key] = open_cold(settings, capabilities, pace)
         return self._cold[key]
 
     def capabilities(self, settings: Settings) -> tuple[Capabilities, bool]:
         """What the cold store enforces, and whether that was remembered instead of tried."""
         key = (settings.cold, settings.path_prefix)
         if key not in self._seen:
-            self._seen[key] = _capabilities(settings, self.fleet)
+            pace = self._pace("cold", settings)
+            self._seen[key] = _capabilities(settings, self.fleet, pace)
         return self._seen[key]
+
+    def hurry(self, seconds: float) -> None:
+        """Let nobody wait for a turn that comes later than that."""
+        for pace in self._paces.values():
+            pace.hurry(seconds)
+
+    def begin_sweep(self, stop: Stop) -> None:
+        """Let whoever waits have time again, until this stop."""
+        self._stop = stop
+        for pace in self._paces.values():
+            pace.relax()
+
+    def _pace(self, store: Literal["hot", "cold"], settings: Settings) -> LimitedPace:
+        account = (store, *_account(settings.hot if store == "hot" else settings.cold))
+        if account not in self._paces:
+            self._paces[account] = LimitedPace(
+                store,
+                _pace_settings(settings),
+                self._clock,
+                is_stopping=lambda: self._stop is not None and self._stop.reason is not None,
+                require=self._heartbeat.require,
+            )
+        return self._paces[account]
 
     def close(self) -> None:
         for hot in self._hot.values():
@@ -503,6 +539,9 @@ class _Workshop:
 
     def releaser(self) -> Releaser:
         return self._releaser
+
+    def hurry(self, seconds: float) -> None:
+        self.shelf.hurry(seconds)
 
     @cached_property
     def _stores(self) -> Stores:
@@ -564,6 +603,7 @@ def _plan(settings: Settings, limit: int | None) -> SweepPlan:
     return SweepPlan(
         batch_size=settings.batch_size,
         release=settings.release,
+        release_slice=_release_slice(settings.requests_per_second),
         max_objects=min(limits) if limits else None,
         max_bytes=settings.max_bytes,
         egress_budget=settings.egress_budget,
@@ -583,6 +623,36 @@ def _egress(settings: Settings) -> Egress:
         hot_counts=is_limited and not isinstance(settings.hot, HotFile),
         cold_counts=is_limited and not PROVIDERS[settings.provider_name].has_free_egress,
     )
+
+
+def _release_slice(requests_per_second: float | None) -> int:
+    """As many as are looked at in a second: no look may be old when its object is deleted."""
+    if requests_per_second is None:
+        return RELEASE_SLICE
+    return max(1, min(RELEASE_SLICE, int(requests_per_second)))
+
+
+def _pace_settings(settings: Settings) -> PaceSettings:
+    return PaceSettings(
+        requests_per_second=settings.requests_per_second,
+        bytes_per_second=settings.bandwidth,
+        longest_pause_seconds=settings.retry_max_seconds,
+        patience_seconds=settings.once_wait_seconds,
+        drain_seconds=settings.drain_timeout_seconds,
+    )
+
+
+def _account(store: Hot | Cold | None) -> tuple[str | None, ...]:
+    """What has one limit: an account at an endpoint, a project, a directory."""
+    match store:
+        case HotS3() | ColdS3():
+            return store.endpoint, store.region, store.access_key_id
+        case HotSupabase():
+            return (store.url,)
+        case HotFile() | ColdFile():
+            return (str(store.root),)
+        case None:
+            return ()
 
 
 def ledger_settings(settings: Settings) -> LedgerSettings:
@@ -617,12 +687,12 @@ def open_source(chosen: SourceSettings) -> ArchiveSource:
     return load_plugin(chosen.definition, told)
 
 
-def open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
+def open_hot(settings: Settings, timeout_seconds: float, pace: Pace) -> HotStore:
     match settings.hot:
         case None:
             raise _not_set("ARCHIVE_HOT")
         case HotFile(root):
-            return FileHotStore(root)
+            return FileHotStore(root, pace)
         case HotS3() as hot:
             s3 = S3Settings(
                 endpoint=hot.endpoint,
@@ -634,6 +704,7 @@ def open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
                 timeout_seconds=timeout_seconds,
                 max_connections=settings.concurrency or MAX_WIDTH,
                 ca_bundle=settings.ca_bundle,
+                pace=pace,
             )
             s3 = _through_proxy(s3, settings)
             return S3HotStore(s3, bucket=hot.bucket)
@@ -647,19 +718,20 @@ def open_hot(settings: Settings, timeout_seconds: float) -> HotStore:
                     max_connections=settings.concurrency or MAX_WIDTH,
                     ca_bundle=settings.ca_bundle,
                     proxy_url=settings.proxy_for(hot.url),
+                    pace=pace,
                 )
             )
 
 
-def open_cold(settings: Settings, capabilities: Capabilities) -> ColdStore:
+def open_cold(settings: Settings, capabilities: Capabilities, pace: Pace) -> ColdStore:
     match settings.cold:
         case None:
             raise _not_set("ARCHIVE_PROVIDER")
         case ColdFile() as cold:
-            return FileColdStore(cold.root, cold.bucket, settings.path_prefix)
+            return FileColdStore(cold.root, cold.bucket, settings.path_prefix, pace)
         case ColdS3() as cold:
             return _cold_class(cold.client)(
-                _cold_s3_settings(cold, settings),
+                _cold_s3_settings(cold, settings, pace),
                 PROVIDERS[cold.provider],
                 cold.bucket,
                 settings.path_prefix,
@@ -676,7 +748,7 @@ def _cold_class(client: S3Client) -> type[S3ColdStore | Boto3ColdStore]:
     return Boto3ColdStore
 
 
-def _capabilities(settings: Settings, fleet: Fleet) -> tuple[Capabilities, bool]:
+def _capabilities(settings: Settings, fleet: Fleet, pace: Pace) -> tuple[Capabilities, bool]:
     """What the cold store enforces, and whether that was remembered instead of tried."""
     match settings.cold:
         case None:
@@ -689,7 +761,7 @@ def _capabilities(settings: Settings, fleet: Fleet) -> tuple[Capabilities, bool]
             # botocore, whose import takes longer than a sweep with nothing to do
             from archiver.stores.probe import probe_cold, probe_name  # noqa: PLC0415
 
-            s3, provider = _cold_s3_settings(cold, settings), PROVIDERS[cold.provider]
+            s3, provider = _cold_s3_settings(cold, settings, pace), PROVIDERS[cold.provider]
             # With the prefix: what the probe left lies under it, and is asked for later.
             name = probe_name(s3, provider, cold.bucket, cold.client)
             name = f"{name} {settings.path_prefix}".rstrip()
@@ -724,7 +796,7 @@ def shared_bucket(hot: HotStore, cold: ColdStore, bucket: str) -> str | None:
     return None if seen is None else bucket
 
 
-def _cold_s3_settings(cold: ColdS3, settings: Settings) -> S3Settings:
+def _cold_s3_settings(cold: ColdS3, settings: Settings, pace: Pace) -> S3Settings:
     region = cold.region or PROVIDERS[cold.provider].region_for(cold.endpoint)
     s3 = S3Settings(
         endpoint=cold.endpoint,
@@ -739,6 +811,7 @@ def _cold_s3_settings(cold: ColdS3, settings: Settings) -> S3Settings:
         timeout_seconds=settings.timeout_seconds,
         max_connections=settings.concurrency or MAX_WIDTH,
         ca_bundle=settings.ca_bundle,
+        pace=pace,
     )
     return _through_proxy(s3, settings)
 

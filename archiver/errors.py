@@ -3,7 +3,8 @@
     ArchiverError
     |-- TransientError            wait: the claim waits, then the move is tried again
     |   |-- StoreUnavailable        timeout, 5xx, cut: says its code
-    |   |   `-- StoreThrottled          nobody's fault: asked less, and never counted
+    |   |   |-- StoreThrottled          nobody's fault: asked less, and never counted
+    |   |   `-- NotSent                 its turn did not come: nor is this ever counted
     |   |-- LedgerUnavailable       the database did not answer
     |   |-- NoEgressLeft            the budget has no room for a read
     |   `-- Mismatch                bytes or sizes disagree; tried three times, then parked
@@ -100,6 +101,12 @@ class StoreUnavailable(TransientError):
 
 class StoreThrottled(StoreUnavailable):
     """A store asks for fewer requests."""
+
+
+class NotSent(StoreUnavailable):
+    """A request was not sent to its store: its turn would have come too late."""
+
+    hint: ClassVar[str] = "Nothing was asked, so nothing is counted: it is tried again."
 
 
 @dataclass(kw_only=True, eq=False)

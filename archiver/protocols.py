@@ -123,9 +123,14 @@ class HotStore(Protocol):
         """
 
     def delete(
-        self, targets: Sequence[tuple[HotLocation, HotIdentity]]
+        self,
+        targets: Sequence[tuple[HotLocation, HotIdentity]],
+        allow: Callable[[], None],
     ) -> Mapping[HotLocation, Deleted]:
         """Delete these objects; repeatable. Every target is answered for itself.
+
+        `allow` is called before each request that deletes, after all that had to be waited
+        for: where it raises, that request and those after it are not sent.
 
         A store that honours a condition deletes only that identity; for another the
         caller's `identify` just before is the guard. In bulk where the store can.

@@ -37,6 +37,7 @@ from archiver.formats.content import (
 from archiver.ledger.postgres import PostgresLedger
 from archiver.model import CandidateId, Digest
 from archiver.protocols import UrlSigner
+from archiver.stores.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -414,13 +415,13 @@ class _Stores:
     def hot(self, settings: Settings) -> HotStore:
         with self._lock:
             if settings.hot not in self._hot:
-                self._hot[settings.hot] = open_hot(settings, settings.timeout_seconds)
+                self._hot[settings.hot] = open_hot(settings, settings.timeout_seconds, Pace())
             return self._hot[settings.hot]
 
     def cold(self, settings: Settings) -> ColdStore:
         with self._lock:
             if settings.cold not in self._cold:
-                self._cold[settings.cold] = open_cold(settings, NEVER_WRITES)
+                self._cold[settings.cold] = open_cold(settings, NEVER_WRITES, Pace())
             return self._cold[settings.cold]
 
     def close(self) -> None:

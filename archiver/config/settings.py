@@ -61,6 +61,8 @@ class Settings:
     max_duration_seconds: float | None
     egress_budget: EgressBudget | None
     max_failure_ratio: float | None
+    bandwidth: int | None  # bytes a second, of each store
+    requests_per_second: float | None  # likewise
     timeout_seconds: float
 
     max_attempts: int
@@ -154,6 +156,8 @@ class Settings:
             max_duration_seconds=reader.find(table.MAX_DURATION),
             egress_budget=reader.value(table.EGRESS_BUDGET),
             max_failure_ratio=reader.value(table.MAX_FAILURE_RATIO),
+            bandwidth=reader.find(table.BANDWIDTH),
+            requests_per_second=reader.find(table.REQUESTS_PER_SECOND),
             timeout_seconds=reader.value(table.TIMEOUT),
             max_attempts=reader.value(table.MAX_ATTEMPTS),
             retry_base_seconds=reader.value(table.RETRY_BASE),

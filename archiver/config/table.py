@@ -285,6 +285,19 @@ MAX_FAILURE_RATIO = Setting(
     "0.05",
     default="off",
 )
+BANDWIDTH = Setting(
+    "ARCHIVE_BANDWIDTH",
+    values.BYTE_RATE,
+    "The most that is sent to and read from each store, the hot one and the cold one, by one "
+    "process; unset: as fast as it goes.",
+    "50MiB/s",
+)
+REQUESTS_PER_SECOND = Setting(
+    "ARCHIVE_REQUESTS_PER_SECOND",
+    values.REQUEST_RATE,
+    "The most requests to each of the two stores, by one process; unset: as fast as it goes.",
+    "100",
+)
 TIMEOUT = Setting(
     "ARCHIVE_TIMEOUT",
     values.duration(at_least_seconds=0.001),

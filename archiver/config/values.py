@@ -50,10 +50,13 @@ _DAY_SECONDS = 86_400.0
 _WINDOW_SECONDS = {"day": _DAY_SECONDS, "week": 7 * _DAY_SECONDS, "month": 30 * _DAY_SECONDS}
 _WINDOW_LIMITS_SECONDS = (3_600.0, 366 * _DAY_SECONDS)
 _LARGEST_BUDGET_BYTES = 10**18  # a bigint holds the sum of a few
+_BIT_RATE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)bit/s", re.ASCII | re.IGNORECASE)
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
 _SOURCE = re.compile(r"[a-z][a-z0-9_]*|[^\s,]+\.sql", re.ASCII)
 _WORD = re.compile(r"[\x21-\x7e]+", re.ASCII)
+_LEAST_BYTES_PER_SECOND = 1_000
+_LEAST_REQUESTS_PER_SECOND = 0.1  # else one look at an object is old before its delete
 _LONGEST_PREFIX_BYTES = 512  # half of what a key may be
 
 
@@ -112,6 +115,18 @@ def parse_size(text: str) -> int:
     if match is None:
         raise ValueError(text)
     return int(Decimal(match[1]) * _BYTES[match[2].upper()])
+
+
+def parse_byte_rate(text: str) -> int:
+    """Bytes a second of ``50MiB/s`` or, as lines are sold, ``400Mbit/s`` (powers of 1000).
+
+    Raises:
+        ValueError: It is something else, such as a bare number.
+    """
+    bits = _BIT_RATE.fullmatch(text)
+    if bits is not None:
+        return int(Decimal(bits[1]) * _BYTES[f"{bits[2]}B".upper()] / 8)
+    return parse_size(text.removesuffix("/s"))
 
 
 def is_loopback(host: str) -> bool:
@@ -194,6 +209,16 @@ def _parse_egress_budget(text: str) -> EgressBudget | None:
     limit_bytes = _within(parse_size(limit), 1, _LARGEST_BUDGET_BYTES)
     seconds = _WINDOW_SECONDS[window] if window in _WINDOW_SECONDS else parse_duration(window)
     return EgressBudget(limit_bytes, _within(seconds, *_WINDOW_LIMITS_SECONDS))
+
+
+def _parse_byte_rate(text: str) -> int:
+    return _within(parse_byte_rate(text), _LEAST_BYTES_PER_SECOND, float("inf"))
+
+
+def _parse_request_rate(text: str) -> float:
+    if not re.fullmatch(r"\d{1,9}(?:\.\d+)?", text, re.ASCII):
+        raise ValueError(text)
+    return _within(float(text), _LEAST_REQUESTS_PER_SECOND, float("inf"))
 
 
 def _parse_prefix(text: str) -> str:
@@ -322,6 +347,8 @@ EGRESS_BUDGET = Kind(
     "200GiB/month, 5GB/day, 1TB/12h",
     _parse_egress_budget,
 )
+BYTE_RATE = Kind("a rate such as 50MiB/s or 400Mbit/s, at least 1KB/s", _parse_byte_rate)
+REQUEST_RATE = Kind("a number, at least 0.1", _parse_request_rate)
 PREFIX = Kind("path segments with / between them, none of them . or ..", _parse_prefix)
 BUCKET = Kind("the bucket's name alone, without s3:// or slashes", _parse_bucket)
 WORD = Kind("printable ASCII without white space", _parse_word)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from archiver.engine.doubts import Breaker, Controls, Streak
 from archiver.errors import (
     FatalError,
+    NotSent,
     ObjectDenied,
     ObjectMissing,
     PermanentError,
@@ -90,6 +91,8 @@ class Failing:
             case ObjectDenied(store="cold") if not self._cold_is_proven:
                 self._run.fail_fatally(_denied_everywhere(error))
                 self._given_back.append(claim)
+            case NotSent():
+                self._nothing_was_asked([claim], error)
             case StoreUnavailable():
                 self._doubt([claim], error)
             case _:
@@ -105,6 +108,9 @@ class Failing:
 
     def window_unproven(self, claims: Sequence[Claim], error: ArchiverError) -> None:
         """One call for a whole window failed: that is one failure, of the store."""
+        if isinstance(error, NotSent):
+            self._nothing_was_asked(claims, error)
+            return
         if isinstance(error, StoreUnavailable):
             self._doubt(claims, error)
             return
@@ -135,12 +141,19 @@ class Failing:
         elif isinstance(error, FatalError):
             self._run.fail_fatally(error)
         else:
-            self._given_back.extend(self._controls.acquit(bucket))  # judged when it answers
-            self._open_breaker("hot", error)
+            acquitted = self._controls.acquit(bucket)  # judged when it answers
+            if isinstance(error, NotSent):
+                self._nothing_was_asked(acquitted, error)
+            else:
+                self._given_back.extend(acquitted)
+                self._open_breaker("hot", error)
 
     def store_is_down(self, error: StoreUnavailable) -> None:
         """A store could not even be opened: no object is at fault."""
-        self._open_breaker(error.store, error)
+        if isinstance(error, NotSent):
+            self._nothing_was_asked((), error)
+        else:
+            self._open_breaker(error.store, error)
 
     def give_back(self, claim: Claim) -> None:
         self._given_back.append(claim)
@@ -216,6 +229,14 @@ class Failing:
             self._probe(claims[0].candidate.location.bucket)
         else:
             self._open_breaker("cold", error)
+
+    def _nothing_was_asked(self, claims: Sequence[Claim], error: NotSent) -> None:
+        """Nobody is at fault. Where the store asked for a pause, nothing more is begun."""
+        self._given_back.extend(claims)
+        is_pause = error.retry_after_seconds is not None
+        is_trial = any(self.breaker.is_trial(claim) for claim in claims)
+        if is_pause and (is_trial or not self.breaker.is_open):
+            self._open_breaker(error.store, error)
 
     def _probe(self, bucket: str) -> None:
         if bucket not in self._probed:

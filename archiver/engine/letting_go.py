@@ -9,6 +9,7 @@ from archiver.errors import (
     ArchiverError,
     FatalError,
     NoEgressLeft,
+    NotSent,
     PermanentError,
     StoreThrottled,
     StoreUnavailable,
@@ -39,7 +40,7 @@ class LettingGo:
         self._sings = False
         self._look_at = 0.0
         self._slices_count = 0
-        self._shut_since: float | None = None  # when the stores could first not be opened
+        self._shut_since: float | None = None  # when the stores could first not be asked
         self.lacks_egress = False  # what is due must be read first, and may not be
         self.found_nothing = not run.may_release  # by the latest look
 
@@ -75,6 +76,9 @@ class LettingGo:
             return
         try:
             releaser = self._releaser()
+        except NotSent as error:
+            self._not_sent(due, error)
+            return
         except StoreUnavailable as error:
             self._give_back(due)
             self._wait_for_stores(error, now)
@@ -82,7 +86,6 @@ class LettingGo:
         except ArchiverError:
             self._give_back(due)
             raise
-        self._shut_since = None
         if self._has_sung:
             self._send_out(due)
         else:
@@ -107,6 +110,7 @@ class LettingGo:
                 self._run.observe(CanaryLeftOut(self._run.source, excuse.where))
             self._sings = False
             self._has_sung = True
+            self._shut_since = None
             if self._run.is_ending:
                 self._give_back(due)
             else:
@@ -121,6 +125,8 @@ class LettingGo:
                 self._run.fail_fatally(error)
             elif isinstance(error, NoEgressLeft):
                 self._refuse(due, error)
+            elif isinstance(error, NotSent):
+                self._not_sent(due, error)
             else:
                 self._fail(_failures(due, error))
 
@@ -144,6 +150,7 @@ class LettingGo:
             if released is None:
                 self._give_back(piece)
             else:
+                self._shut_since = None
                 self._ended(released)
 
         self._run.pool.submit(release, ended, partial(self._failed, piece), ahead=True)
@@ -180,6 +187,8 @@ class LettingGo:
         if isinstance(error, FatalError):
             self._give_back(piece)
             self._run.fail_fatally(error)
+        elif isinstance(error, NotSent):
+            self._not_sent(piece, error)
         elif isinstance(error, PermanentError) and len(piece) > 1:
             # One refused object must not hold the others back: halve until it is alone.
             middle = len(piece) // 2
@@ -187,6 +196,14 @@ class LettingGo:
             self._submit(piece[middle:])
         else:
             self._fail(_failures(piece, error))
+
+    def _not_sent(self, piece: Sequence[Release], error: NotSent) -> None:
+        """Nothing was asked of these: they are as due as before."""
+        now = self._run.clock.monotonic()
+        self._give_back(piece)
+        self._look_at = now + self._run.plan.retry_base_seconds
+        if error.retry_after_seconds is not None:
+            self._wait_for_stores(error, now)
 
     def _fail(self, failures: Sequence[ReleaseFailure]) -> None:
         run = self._run

@@ -15,6 +15,7 @@ from archiver.engine.verify import is_as_recorded
 from archiver.errors import (
     CanaryFailed,
     NoEgressLeft,
+    NotSent,
     ObjectFrozen,
     ObjectMissing,
     PermanentError,
@@ -48,7 +49,7 @@ class Releaser:
     stores: Stores
     heartbeat: Heartbeat
     clock: Clock
-    delete_seconds: float  # how long one delete call may take: it must fit in the lease
+    delete_seconds: float  # how long one delete may take: it must fit in the lease
 
     def sing(self, releases: Sequence[Release]) -> ObjectFrozen | None:
         """The canary: read the smallest archived object back, whole, before any delete.
@@ -86,32 +87,41 @@ class Releaser:
         Safe to repeat after a crash at any line: an absent object counts as released.
 
         Raises:
-            LeaseLost: Too little of the lease is left; nothing was deleted.
-            TransientError, FatalError: A store could not be asked; what was deleted is
-                found absent the next time.
+            LeaseLost: Too little of the lease is left; no further delete was sent.
+            TransientError, FatalError: A store could not be asked, or not in time; what
+                was deleted is found absent the next time.
         """
         done = Released()
         proven = self._still_proven(releases, done)
         for item in proven:
             receipt = item.recorded.receipt
             self.stores.require_two_places(receipt.location, receipt.cold.key)
-        unchanged = self._still_the_same(proven, done)
+        unchanged, looked_at = self._still_the_same(proven, done)
         if not unchanged:
             return done
-        self.heartbeat.require(self.delete_seconds)
-        answers = self.stores.hot.delete(
-            [
-                (item.recorded.receipt.location, identity)
-                for item in unchanged
-                if (identity := item.recorded.receipt.identity) is not None
-            ]
-        )
+        targets = [
+            (item.recorded.receipt.location, identity)
+            for item in unchanged
+            if (identity := item.recorded.receipt.identity) is not None
+        ]
+        answers = self.stores.hot.delete(targets, lambda: self._require_now(looked_at))
         may_delete = {at.bucket for at, answer in answers.items() if answer is Deleted.DELETED}
         for item in unchanged:
             location = item.recorded.receipt.location
             is_object = location.bucket in may_delete
             _settle(item, answers[location], done, denial_is_of_object=is_object)
         return done
+
+    def _require_now(self, looked_at: float) -> None:
+        """Prove, when its turn has come, that a delete may still be sent.
+
+        Raises:
+            LeaseLost: It does not fit into what is left of the lease.
+            NotSent: The hot objects may have changed since they were looked at.
+        """
+        self.heartbeat.require(self.delete_seconds)
+        if self.clock.monotonic() - looked_at > self.delete_seconds:
+            raise NotSent(store="hot", operation="delete", code="looked at too long ago")
 
     def _still_proven(self, releases: Sequence[Release], done: Released) -> list[Release]:
         """The releases whose cold copies are as good as today's settings demand.
@@ -177,11 +187,17 @@ class Releaser:
         is_mine = release.recorded.receipt.token.worker == self.heartbeat.lease.worker
         return is_mine and abs(self.clock.now() - release.recorded.archived_at) < _FRESH
 
-    def _still_the_same(self, releases: Sequence[Release], done: Released) -> list[Release]:
-        """The releases whose hot object is the one that was read; the others end here."""
+    def _still_the_same(
+        self, releases: Sequence[Release], done: Released
+    ) -> tuple[list[Release], float]:
+        """The releases whose hot object is the one that was read; the others end here.
+
+        And when they were looked at, on `Clock.monotonic()`.
+        """
         if not releases:
-            return []
+            return [], 0.0
         seen = self.stores.hot.identify([item.recorded.receipt.location for item in releases])
+        looked_at = self.clock.monotonic()
         for bucket in {location.bucket for location, found in seen.items() if found is None}:
             self.stores.hot.probe(bucket)  # many stores say "not found" of a missing bucket too
         unchanged: list[Release] = []
@@ -195,7 +211,7 @@ class Releaser:
                 done.ends.append(
                     ReleaseEnd(item, Outcome.REPLACED, "another object is there now")
                 )
-        return unchanged
+        return unchanged, looked_at
 
 
 def _settle(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+RELEASE_SLICE = 100  # at most; identified and deleted by one thread
 _LEDGER_WAIT_SECONDS = 0.2  # before the first repeated call; doubled
 _LEDGER_WAIT_MAX_SECONDS = 5.0
 _LOOK_SECONDS = 0.25  # at most between two looks at the wish to stop
@@ -48,7 +49,7 @@ class SweepPlan:
     record_group: int = 500  # receipts a transaction
     group_age_seconds: float = 1.0  # before a group goes out though it is not full
     release_group: int = 1000  # releases a claim
-    release_slice: int = 100  # of those, identified and deleted by one thread
+    release_slice: int = RELEASE_SLICE  # of those, by one thread
 
 
 @dataclass(slots=True)

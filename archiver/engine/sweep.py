@@ -61,6 +61,9 @@ class Workshop(Protocol):
 
     def releaser(self) -> Releaser: ...
 
+    def hurry(self, seconds: float) -> None:
+        """The sweep ends within so long: nobody need wait whose turn would come too late."""
+
 
 class Again(Protocol):
     """Submits work on a claim once more."""
@@ -439,7 +442,9 @@ class Sweep:
         """Begin nothing; bring home what is in flight, within the bound; give the rest back."""
         run = self._run
         if isinstance(run.fatal, LeaseLost):
+            self._workshop.hurry(0.0)
             return  # the claims may be others' already: nothing is completed or given back
+        self._workshop.hurry(run.plan.drain_seconds)
         self._give_back_ready(keep=0)
         if run.stopped in ("signal", "paused", "duration", "window"):
             run.observe(Draining(run.stopped, run.plan.drain_seconds))
@@ -478,6 +483,7 @@ class Sweep:
             run.stop("failures")
         run.observe(SweepFailed(run.source, str(error)))
         if isinstance(error, LedgerUnavailable):
+            self._workshop.hurry(0.0)
             return  # the claims cannot be given back: they run out
         try:
             self._drain()

@@ -32,6 +32,7 @@ from archiver.errors import (
 )
 from archiver.model import Capabilities, ColdKey, ColdLocation, ColdObject, ColdStat, Digest
 from archiver.stores.cold_file_errors import translated
+from archiver.stores.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,10 +49,14 @@ class FileColdStore:
     """The files below one directory. Safe to share between threads and processes.
 
     The file system must know hard links and `flock`; `root/bucket` must be there already,
-    so that a disk that is not mounted is noticed.
+    so that a disk that is not mounted is noticed. An object asked for is a request: the
+    directory may lie on a busy network share.
     """
 
-    def __init__(self, root: Path, bucket: str, path_prefix: str) -> None:
+    def __init__(
+        self, root: Path, bucket: str, path_prefix: str, pace: Pace | None = None
+    ) -> None:
+        self._pace = pace or Pace()
         self._bucket_name = bucket
         self._bucket = root.resolve() / bucket
         self._path_prefix = path_prefix
@@ -91,6 +96,7 @@ class FileColdStore:
             "content_type": content_type,
             "content_encoding": content_encoding,
         }
+        self._pace.wait(len(body))
         with translated("create", key):
             self._check_free(key, path)
             self._prepare()
@@ -186,36 +192,40 @@ class FileColdStore:
         return None
 
     def readback(self, key: ColdKey) -> Digest:
-        path = self._path(key)
-        with translated("readback", key), self._opened(key, path) as number:
+        with self._opened("readback", key) as number:
             seen = hashlib.sha256()
             while buffer := os.read(number, 1 << 20):
                 seen.update(buffer)
             return Digest(seen.digest())
 
     def read(self, key: ColdKey) -> bytes:
-        path = self._path(key)
-        with translated("read", key), self._opened(key, path) as number:
+        with self._opened("read", key) as number:
             return b"".join(iter(lambda: os.read(number, 1 << 20), b""))
 
     @contextmanager
-    def _opened(self, key: ColdKey, path: Path) -> Iterator[int]:
-        try:
-            number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except (FileNotFoundError, NotADirectoryError) as exc:
-            self._check_bucket()
-            raise ObjectMissing(store="cold", where=str(self.location(key))) from exc
-        try:
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                raise ObjectMissing(
-                    store="cold", where=str(self.location(key)), code="not a file"
-                )
-            yield number
-        finally:
-            os.close(number)
+    def _opened(self, operation: str, key: ColdKey) -> Iterator[int]:
+        path = self._path(key)
+        with translated(operation, key):
+            with self._pace.reading() as reading:
+                try:
+                    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+                except (FileNotFoundError, NotADirectoryError) as exc:
+                    self._check_bucket()
+                    raise ObjectMissing(store="cold", where=str(self.location(key))) from exc
+                status = os.fstat(number)
+                reading.size_bytes = status.st_size
+            try:
+                if not stat.S_ISREG(status.st_mode):
+                    raise ObjectMissing(
+                        store="cold", where=str(self.location(key)), code="not a file"
+                    )
+                yield number
+            finally:
+                os.close(number)
 
     def _stat(self, key: ColdKey) -> ColdStat | None:
         path = self._path(key)
+        self._pace.wait()
         with translated("stat", key):
             try:
                 status = path.stat()

@@ -61,6 +61,7 @@ class S3ColdStore(ColdBucket):
             **metadata,
             **self._put_headers(content_type, content_encoding),
         }
+        self._s3.pace.wait(len(body))
         with self._s3.translate(asked):
             result = obstore.put(
                 self._s3.bucket(self._bucket),
@@ -79,8 +80,10 @@ class S3ColdStore(ColdBucket):
         return {key: _stat(key, meta) if (meta := found[key]) else None for key in keys}
 
     def look(self, key: ColdKey) -> ColdObject | None:
+        asked = self._asked("look", key)
+        self._s3.pace.wait()
         try:
-            with self._s3.translate(self._asked("look", key)):
+            with self._s3.translate(asked):
                 result = obstore.get(self._s3.bucket(self._bucket), key, options={"head": True})
         except ObjectMissing:
             return None
@@ -117,8 +120,10 @@ class S3ColdStore(ColdBucket):
 
     def _get(self, operation: str, key: ColdKey) -> tuple[Asked, GetResult]:
         asked = self._asked(operation, key)
-        with self._s3.translate(asked):
-            return asked, obstore.get(self._s3.bucket(self._bucket), key)
+        with self._s3.pace.reading() as reading, self._s3.translate(asked):
+            result = obstore.get(self._s3.bucket(self._bucket), key)
+            reading.size_bytes = result.meta["size"]
+        return asked, result
 
     def _secrets(self) -> tuple[Secret, ...]:
         return self._s3.secrets

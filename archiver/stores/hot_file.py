@@ -26,24 +26,30 @@ from archiver.errors import (
     UnusableName,
 )
 from archiver.model import Deleted, HotIdentity, HotLocation
+from archiver.stores.pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 
 class FileHotStore:
-    """The files below one directory. Safe to share between threads and processes."""
+    """The files below one directory. Safe to share between threads and processes.
 
-    def __init__(self, root: Path) -> None:
+    A file asked for is a request: a directory may lie on a busy network share.
+    """
+
+    def __init__(self, root: Path, pace: Pace | None = None) -> None:
         self._root = root.resolve()
+        self._pace = pace or Pace()
 
     @contextmanager
     def open(self, location: HotLocation) -> Iterator[_OpenFile]:
         path = self._path(location)
-        with _translated("open", location):
+        with self._pace.reading() as reading, _translated("open", location):
             number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
             status = os.fstat(number)
+            reading.size_bytes = status.st_size
+        try:
             if not stat.S_ISREG(status.st_mode):
                 raise ObjectMissing(store="hot", where=str(location), code="not a file")
             yield _OpenFile(_identity(status), number, location)
@@ -53,15 +59,27 @@ class FileHotStore:
     def identify(
         self, locations: Collection[HotLocation]
     ) -> Mapping[HotLocation, HotIdentity | None]:
-        return {location: self._identify(location) for location in locations}
+        seen: dict[HotLocation, HotIdentity | None] = {}
+        for location in locations:
+            self._pace.wait()
+            seen[location] = self._identify(location)
+        return seen
 
     def delete(
-        self, targets: Sequence[tuple[HotLocation, HotIdentity]]
+        self,
+        targets: Sequence[tuple[HotLocation, HotIdentity]],
+        allow: Callable[[], None],
     ) -> Mapping[HotLocation, Deleted]:
-        return {location: self._delete(location, identity) for location, identity in targets}
+        answers: dict[HotLocation, Deleted] = {}
+        for location, identity in targets:
+            self._pace.wait(ahead=True)
+            allow()
+            answers[location] = self._delete(location, identity)
+        return answers
 
     def probe(self, bucket: str) -> None:
         location = HotLocation(bucket, "")
+        self._pace.wait()
         with _translated("probe", location):
             try:
                 os.scandir(self._bucket(bucket)).close()

@@ -22,7 +22,7 @@ from archiver.stores.s3 import S3
 from archiver.stores.s3_answers import ACCESS_DENIED, told_by, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from obstore import GetResult, ObjectMeta
 
@@ -48,8 +48,9 @@ class S3HotStore:
     @contextmanager
     def open(self, location: HotLocation) -> Iterator[_OpenObject]:
         asked = self._asked("open", location)
-        with self._s3.translate(asked):
+        with self._s3.pace.reading() as reading, self._s3.translate(asked):
             result = obstore.get(self._s3.bucket(location.bucket), location.path)
+            reading.size_bytes = result.meta["size"]
             identity = _identity_of(result.meta)
         if identity is None:
             raise asked.unavailable(code="no etag")
@@ -71,7 +72,9 @@ class S3HotStore:
         return seen
 
     def delete(
-        self, targets: Sequence[tuple[HotLocation, HotIdentity]]
+        self,
+        targets: Sequence[tuple[HotLocation, HotIdentity]],
+        allow: Callable[[], None],
     ) -> Mapping[HotLocation, Deleted]:
         """S3 does not say whether there was anything to delete: absent is deleted, too."""
         for location, _ in targets:
@@ -79,7 +82,7 @@ class S3HotStore:
         answers: dict[HotLocation, Deleted] = {}
         for bucket, paths in _by_bucket(location for location, _ in targets).items():
             for start in range(0, len(paths), _KEYS_PER_DELETE):
-                done = self._delete(bucket, paths[start : start + _KEYS_PER_DELETE])
+                done = self._delete(bucket, paths[start : start + _KEYS_PER_DELETE], allow)
                 answers |= {HotLocation(bucket, path): done[path] for path in done}
         return answers
 
@@ -102,8 +105,12 @@ class S3HotStore:
             )
         return self._s3.asked(operation, location.bucket, location.path)
 
-    def _delete(self, bucket: str, paths: list[str]) -> Mapping[str, Deleted]:
+    def _delete(
+        self, bucket: str, paths: list[str], allow: Callable[[], None]
+    ) -> Mapping[str, Deleted]:
         asked = self._s3.asked("delete", bucket)
+        self._s3.pace.wait(ahead=True)
+        allow()
         with self._s3.translate(asked):
             try:
                 obstore.delete(self._s3.bucket(bucket), paths)
@@ -113,13 +120,16 @@ class S3HotStore:
                     raise
             else:
                 return dict.fromkeys(paths, Deleted.DELETED)
-        return self._delete_singly(bucket, paths)
+        return self._delete_singly(bucket, paths, allow)
 
-    def _delete_singly(self, bucket: str, paths: list[str]) -> Mapping[str, Deleted]:
+    def _delete_singly(
+        self, bucket: str, paths: list[str], allow: Callable[[], None]
+    ) -> Mapping[str, Deleted]:
         """A refused bulk call tells of one key, and nothing of the others."""
         store = self._s3.bucket(bucket, deletes_in_bulk=False)
 
         async def delete(path: str) -> Deleted:
+            allow()
             try:
                 await obstore.delete_async(store, path)
             except PermissionDeniedError as exc:
@@ -129,7 +139,7 @@ class S3HotStore:
                 return Deleted.DENIED
             return Deleted.DELETED
 
-        answers = self._s3.each("delete", bucket, paths, delete)
+        answers = self._s3.each("delete", bucket, paths, delete, ahead=True)
         absent = [path for path in paths if answers[path] is None]
         if absent:
             self._s3.prove_missing(self._s3.asked("identify", bucket, absent[0]))

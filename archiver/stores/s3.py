@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import obstore
@@ -19,6 +20,7 @@ from obstore.exceptions import InvalidPathError
 from obstore.store import S3Store
 
 from archiver.errors import StoreDenied
+from archiver.stores.pace import Pace
 from archiver.stores.s3_answers import Asked, Told, check_name, translate
 from archiver.stores.s3_listing import find
 
@@ -39,13 +41,14 @@ T = TypeVar("T")
 _AT_ONCE = 16  # requests of one call that asks for many keys; they wait in one thread
 _IDLE_SECONDS = 15  # a connection is dropped before the store drops it: AWS after about 20
 _PAGE_KEYS = 1_000
+_LISTED_BYTES = 250  # what a LIST says of an object beside its key, about
 _NO_PROXY = "http://127.0.0.1:9"  # an address that is never asked: everything is excluded
 _EVERYWHERE = "*,0.0.0.0/0,::/0"  # names, and the addresses of both kinds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Settings:
-    """Where the store is, and as whom we ask it."""
+    """Where the store is, as whom we ask it, and how fast."""
 
     endpoint: str | None  # None: AWS, in that region
     region: str
@@ -62,6 +65,7 @@ class S3Settings:
     connect_timeout_seconds: float = 5.0
     max_connections: int = 32  # kept open while idle
     ca_bundle: Path | None = None
+    pace: Pace = field(default_factory=Pace, repr=False, compare=False)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -94,6 +98,7 @@ class S3:
         sends_checksum: bool = False,
     ) -> None:
         self.settings = settings
+        self.pace = settings.pace
         self._store = store
         self._sends_checksum = sends_checksum
         self._client_options = _client_options(settings)
@@ -225,6 +230,8 @@ class S3:
         bucket: str,
         keys: Sequence[str],
         ask: Callable[[str], Awaitable[T]],
+        *,
+        ahead: bool = False,
     ) -> dict[str, T | None]:
         """Ask for each key, some at once; None is a 404. The first other error ends it."""
         if not keys:
@@ -232,7 +239,8 @@ class S3:
         answers: dict[str, T | None] = {}
         failed: list[tuple[str, Exception]] = []
         with self.translate(self.asked(operation, bucket)):
-            asyncio.run(_take_turns(keys, ask, answers, failed))
+            wait = partial(self.pace.wait_async, ahead=ahead)
+            asyncio.run(_take_turns(wait, keys, ask, answers, failed))
         if failed:
             key, error = failed[0]
             with self.translate(self.asked(operation, bucket, key)):
@@ -277,12 +285,13 @@ class _Requests:
         pages = obstore.list(store, directory, offset=after, chunk_size=_PAGE_KEYS)
         try:
             while True:
-                with self.s3.translate(asked):
+                with self.s3.pace.reading("listing") as reading, self.s3.translate(asked):
                     try:
-                        page = next(pages, None)
+                        page = next(pages, ())
                     except InvalidPathError:  # a key of somebody else's, such as `a//b`
                         return
-                if page is None:
+                    reading.size_bytes = sum(_LISTED_BYTES + len(item["path"]) for item in page)
+                if not page:
                     return
                 yield page
         except StoreDenied:  # keys that may read objects, and may not list the bucket
@@ -299,6 +308,7 @@ class _Requests:
 
 
 async def _take_turns(
+    wait: Callable[[], Awaitable[None]],
     keys: Sequence[str],
     ask: Callable[[str], Awaitable[T]],
     answers: dict[str, T | None],
@@ -309,6 +319,9 @@ async def _take_turns(
     async def take() -> None:
         for key in waiting:
             try:
+                await wait()
+                if failed:
+                    return
                 answers[key] = await ask(key)
             except FileNotFoundError:
                 answers[key] = None

@@ -29,6 +29,7 @@ from archiver.errors import (
 )
 from archiver.stores.covering import covered
 from archiver.stores.providers import THROTTLE_CODES
+from archiver.stores.retry_after import retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -311,7 +312,7 @@ def told_by_botocore(exc: BaseException) -> Told:
     """An answer is a `ClientError`; everything of the wire is not."""
     name = type(exc).__name__
     if (answer := getattr(exc, "response", None)) is not None:
-        return _told_by_answer(answer)
+        return told_by_answer(answer)
     if name in _TIMEOUTS:
         return Told(None, "timeout", str(exc))
     if name in _CUTS:
@@ -321,19 +322,16 @@ def told_by_botocore(exc: BaseException) -> Told:
     return Told(None, name, str(exc))
 
 
-def _told_by_answer(answer: Mapping[str, Any]) -> Told:
+def told_by_answer(answer: Mapping[str, Any]) -> Told:
+    """What botocore parsed of an answer, and of its headers."""
     error = answer.get("Error", {})
     facts = answer.get("ResponseMetadata", {})
+    headers = facts.get("HTTPHeaders", {})
     code = str(error.get("Code", ""))
     return Told(
         facts.get("HTTPStatusCode"),
         # Without a body botocore gives the status for a code.
         "" if code.isdigit() else code,
         str(error.get("Message", "")),
-        _seconds(facts.get("HTTPHeaders", {}).get("retry-after")),
+        retry_after_seconds(headers.get("retry-after"), headers.get("date")),
     )
-
-
-def _seconds(text: str | None) -> float | None:
-    # The other form is a date, which no S3 store sends.
-    return float(text) if text is not None and text.isascii() and text.isdigit() else None

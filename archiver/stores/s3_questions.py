@@ -10,12 +10,14 @@ import base64
 import binascii
 import itertools
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.utils import determine_content_length
 
 from archiver.model import Digest
 from archiver.stores.s3_answers import (
@@ -23,23 +25,29 @@ from archiver.stores.s3_answers import (
     Asked,
     Told,
     error_for,
+    told_by_answer,
     told_by_botocore,
     translate,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from botocore.awsrequest import AWSResponse
+    from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectTypeDef
 
     from archiver.model import Secret
+    from archiver.stores.pace import Pace
     from archiver.stores.s3 import S3Settings
     from archiver.stores.s3_chain import AwsChain
 
 _NOT_FOUND = 404
 _OUT_OF_RANGE = 416
+_READING = "archiver_reading"  # under way, in what botocore keeps of a call
+_BRINGS = {"GetObject": "object", "ListObjectsV2": "listing"}  # what waits for bytes to read
 
 
 class Questions:
@@ -204,7 +212,7 @@ def open_client(settings: S3Settings, chain: AwsChain | None = None) -> S3Client
         session.register_component("credential_provider", chain)
     secret, token = settings.secret_access_key, settings.session_token
     proxy = settings.proxy_url
-    return boto3.session.Session(botocore_session=session).client(
+    client = boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=settings.endpoint_url,
         region_name=settings.region,
@@ -226,6 +234,46 @@ def open_client(settings: S3Settings, chain: AwsChain | None = None) -> S3Client
             s3={"addressing_style": "path", "payload_signing_enabled": True},
         ),
     )
+    _keep(settings.pace, client)
+    return client
+
+
+def _keep(pace: Pace, client: S3Client) -> None:
+    """Let every request of a client wait for its turn, and keep the pauses it is told."""
+
+    def before_call(
+        model: OperationModel, params: Mapping[str, Any], context: dict[str, Any], **_: object
+    ) -> None:
+        what = None if "Range" in params["headers"] else _BRINGS.get(model.name)
+        if what is None:
+            pace.wait(determine_content_length(params["body"]) or 0)
+        else:
+            held = ExitStack()
+            context[_READING] = held, held.enter_context(pace.reading(what))
+
+    def after_call(
+        http_response: AWSResponse,
+        parsed: Mapping[str, Any],
+        context: dict[str, Any],
+        **_: object,
+    ) -> None:
+        if _READING in context:
+            held, reading = context.pop(_READING)
+            reading.size_bytes = int(http_response.headers.get("Content-Length", 0))
+            held.close()
+        told = told_by_answer(parsed)
+        if told.is_throttled and told.retry_after_seconds is not None:
+            pace.pause(told.retry_after_seconds)
+
+    def after_call_error(context: dict[str, Any], **_: object) -> None:
+        if _READING in context:
+            held, _reading = context.pop(_READING)
+            held.close()
+
+    # Not `before-send`: there the request is signed, and a signature ages while it waits.
+    client.meta.events.register("before-call.s3", before_call)
+    client.meta.events.register("after-call.s3", after_call)
+    client.meta.events.register("after-call-error.s3", after_call_error)
 
 
 def _open_chain(settings: S3Settings) -> AwsChain | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -29,6 +29,7 @@ from archiver.errors import (
     UnusableName,
 )
 from archiver.model import Deleted, HotIdentity, HotLocation
+from archiver.stores.pace import Pace
 from archiver.stores.supabase_answers import Asked, refusal
 from archiver.stores.supabase_names import (
     by_bucket,
@@ -40,7 +41,7 @@ from archiver.stores.supabase_names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from archiver.model import Secret
@@ -54,7 +55,7 @@ _NO_LISTING = {"FeatureNotEnabled", "InvalidRequest", "http 404"}  # servers bef
 
 @dataclass(frozen=True, slots=True)
 class SupabaseSettings:
-    """Where the project is, and as whom we ask it."""
+    """Where the project is, as whom we ask it, and how fast."""
 
     url: str  # of the project; what is below /storage/v1 is ours to add
     service_role_key: Secret
@@ -64,6 +65,7 @@ class SupabaseSettings:
     max_connections: int = 32
     ca_bundle: Path | None = None
     proxy_url: Secret | None = None
+    pace: Pace = field(default_factory=Pace, repr=False, compare=False)
 
 
 class SupabaseHotStore:
@@ -76,6 +78,7 @@ class SupabaseHotStore:
         self._secrets = tuple(secret for secret in said if secret is not None)
         self._pool = _open_pool(settings)
         self._pool_timeout_seconds = settings.timeout_seconds
+        self._pace = settings.pace
 
     @contextmanager
     def open(self, location: HotLocation) -> Iterator[_OpenObject]:
@@ -83,16 +86,25 @@ class SupabaseHotStore:
         # Not the shorter /object/{bucket}/..., which answers a refused key of a private
         # bucket with "Bucket not found".
         path = f"/object/authenticated/{escaped(location)}"
-        response = self._request("GET", path, asked)
+        response, identity = self._get(path, asked)
         try:
-            identity = _identity_of_headers(response)
             if identity is None:  # a proxy sent the body in chunks, or dropped the ETag
                 _give_back(response)
                 identity = self._info(location)
-                response = self._request("GET", path, asked)
+                response, _ = self._get(path, asked, identity.size_bytes)
             yield _OpenObject(identity, response, asked)
         finally:
             _give_back(response)
+
+    def _get(
+        self, path: str, asked: Asked, size_bytes: int = 0
+    ) -> tuple[urllib3.BaseHTTPResponse, HotIdentity | None]:
+        """Begin to read; the size matters where the answer does not tell it."""
+        with self._pace.reading() as reading:
+            response = self._request("GET", path, asked)
+            identity = _identity_of_headers(response)
+            reading.size_bytes = size_bytes if identity is None else identity.size_bytes
+            return response, identity
 
     def identify(
         self, locations: Collection[HotLocation]
@@ -106,12 +118,15 @@ class SupabaseHotStore:
         return seen
 
     def delete(
-        self, targets: Sequence[tuple[HotLocation, HotIdentity]]
+        self,
+        targets: Sequence[tuple[HotLocation, HotIdentity]],
+        allow: Callable[[], None],
     ) -> Mapping[HotLocation, Deleted]:
         answers: dict[HotLocation, Deleted] = {}
         for bucket, group in by_bucket(location for location, _ in targets).items():
             for start in range(0, len(group), _NAMES_PER_CALL):
-                answers |= self._delete(bucket, group[start : start + _NAMES_PER_CALL])
+                names = group[start : start + _NAMES_PER_CALL]
+                answers |= self._delete(bucket, names, allow)
         return answers
 
     def probe(self, bucket: str) -> None:
@@ -202,15 +217,16 @@ class SupabaseHotStore:
     # --- delete -------------------------------------------------------------------------
 
     def _delete(
-        self, bucket: str, locations: Sequence[HotLocation]
+        self, bucket: str, locations: Sequence[HotLocation], allow: Callable[[], None]
     ) -> dict[HotLocation, Deleted]:
         asked = Asked("delete", bucket)
-        told = self._json(
-            "DELETE",
-            f"/object/{escaped_segment(bucket, asked)}",
-            asked,
-            {"prefixes": [location.path for location in locations]},  # exact names
-        )
+        path = f"/object/{escaped_segment(bucket, asked)}"
+        names = {"prefixes": [location.path for location in locations]}  # exact names
+        self._pace.wait(ahead=True)
+        allow()
+        said = self._said("DELETE", path, asked, names)
+        self._pace.book(len(said))
+        told = _parsed(said, asked)
         if not isinstance(told, list):
             raise asked.unavailable(code="not a list of deleted objects")
         deleted = {item["name"] for item in told if _has_name(item)}
@@ -229,12 +245,16 @@ class SupabaseHotStore:
     # --- the wire -----------------------------------------------------------------------
 
     def _json(self, method: str, path: str, asked: Asked, body: object = None) -> Any:
+        with self._pace.reading(f"{method} {asked.operation}") as reading:
+            said = self._said(method, path, asked, body)
+            reading.size_bytes = len(said)
+        return _parsed(said, asked)
+
+    def _said(self, method: str, path: str, asked: Asked, body: object = None) -> bytes:
         response = self._request(method, path, asked, body)
         try:
             with _translated(asked):
-                return json.loads(response.read(decode_content=False))
-        except ValueError as exc:  # a page of a proxy, or half an answer
-            raise asked.unavailable(code="not JSON") from exc
+                return response.read(decode_content=False)
         finally:
             _give_back(response)
 
@@ -258,9 +278,19 @@ class SupabaseHotStore:
             if response.status == 200:  # noqa: PLR2004
                 return response
             try:
-                raise refusal(response, asked, self._secrets)
+                error = refusal(response, asked, self._secrets)
             finally:
                 _give_back(response)
+        if isinstance(error, StoreUnavailable) and error.retry_after_seconds is not None:
+            self._pace.pause(error.retry_after_seconds)
+        raise error
+
+
+def _parsed(said: bytes, asked: Asked) -> Any:
+    try:
+        return json.loads(said)
+    except ValueError as exc:  # a page of a proxy, or half an answer
+        raise asked.unavailable(code="not JSON") from exc
 
 
 class _OpenObject:

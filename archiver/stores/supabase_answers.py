@@ -23,6 +23,7 @@ from archiver.errors import (
     UnusableName,
 )
 from archiver.stores.covering import covered
+from archiver.stores.retry_after import retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -125,7 +126,9 @@ def refusal(
     """The error that an answer other than 200 stands for, without secrets. Reads the body."""
     body = response.read(_BODY_LIMIT_BYTES, decode_content=False)
     told = _parse(body, response.status, secrets)
-    pause = _retry_after_seconds(response.headers.get("Retry-After"))
+    pause = retry_after_seconds(
+        response.headers.get("Retry-After"), response.headers.get("Date")
+    )
     if told is None:
         is_throttled = response.status in _THROTTLED_STATUSES
         return asked.unavailable(
@@ -194,8 +197,3 @@ def _text(value: object, secrets: Collection[Secret]) -> str:
     if not isinstance(value, (str, int)):
         return ""
     return covered(str(value), secrets)[:_MESSAGE_LIMIT].strip()
-
-
-def _retry_after_seconds(header: str | None) -> float | None:
-    """The form in seconds; the other form is a date, and whose clock is right is unknown."""
-    return float(header) if header is not None and header.strip().isdecimal() else None

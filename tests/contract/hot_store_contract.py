@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import pytest
 
-from archiver.errors import BucketMissing, ObjectMissing, PermanentError
+from archiver.errors import BucketMissing, LeaseLost, ObjectMissing, PermanentError
 from archiver.model import Deleted, HotIdentity, HotLocation
+from tests.fakes.stores import anytime
 
 if TYPE_CHECKING:
     from archiver.protocols import HotStore
@@ -118,7 +119,7 @@ class HotStoreContract:
             assert opened.read() == b""
             identity = opened.identity
         assert world.store.identify([self.at("empty")]) == {self.at("empty"): identity}
-        assert world.store.delete([(self.at("empty"), identity)]) == {
+        assert world.store.delete([(self.at("empty"), identity)], anytime) == {
             self.at("empty"): Deleted.DELETED
         }
 
@@ -226,7 +227,7 @@ class HotStoreContract:
 
         targets = [(at, identities[at]) for at in present]
         targets += [(at, HotIdentity(1, etag="gone")) for at in absent]
-        answers = world.store.delete(targets)
+        answers = world.store.delete(targets, anytime)
 
         assert answers == {
             **dict.fromkeys(present, Deleted.DELETED),
@@ -247,7 +248,7 @@ class HotStoreContract:
             world.plant(location, b"x")
 
         target = (self.at("dir/page"), identity_of(world.store, self.at("dir/page")))
-        answers = world.store.delete([target])
+        answers = world.store.delete([target], anytime)
 
         assert answers == {self.at("dir/page"): Deleted.DELETED}
         assert world.peek(self.at("dir/page")) is None
@@ -257,8 +258,8 @@ class HotStoreContract:
         world.plant(self.at("page"), b"x")
         target = (self.at("page"), identity_of(world.store, self.at("page")))
 
-        first = world.store.delete([target])
-        second = world.store.delete([target])
+        first = world.store.delete([target], anytime)
+        second = world.store.delete([target], anytime)
 
         assert first == {self.at("page"): Deleted.DELETED}
         assert second == {self.at("page"): self.absent_answer}
@@ -272,14 +273,14 @@ class HotStoreContract:
             (self.at("three"), identity_of(world.store, self.at("three"))),
         ]
 
-        assert world.store.delete(targets) == {
+        assert world.store.delete(targets, anytime) == {
             self.at("one"): Deleted.DELETED,
             self.at("two"): self.absent_answer,
             self.at("three"): Deleted.DELETED,
         }
 
     def test_delete_of_nothing_is_nothing(self, world: HotWorld) -> None:
-        assert world.store.delete([]) == {}
+        assert world.store.delete([], anytime) == {}
 
     def test_delete_tells_the_truth_about_a_changed_object(self, world: HotWorld) -> None:
         """A store without a condition deletes it and says so; `identify` is the guard."""
@@ -287,10 +288,22 @@ class HotStoreContract:
         old = identity_of(world.store, self.at("page"))
         world.plant(self.at("page"), b"new")
 
-        answer = world.store.delete([(self.at("page"), old)])[self.at("page")]
+        answer = world.store.delete([(self.at("page"), old)], anytime)[self.at("page")]
 
         left = world.peek(self.at("page"))
         assert (answer, left) in [(Deleted.CHANGED, b"new"), (Deleted.DELETED, None)]
+
+    def test_nothing_is_deleted_that_is_no_longer_allowed(self, world: HotWorld) -> None:
+        world.plant(self.at("page"), b"page")
+        target = (self.at("page"), identity_of(world.store, self.at("page")))
+
+        def refuse() -> None:
+            raise LeaseLost(worker=1)
+
+        with pytest.raises(LeaseLost):
+            world.store.delete([target], refuse)
+
+        assert world.peek(self.at("page")) == b"page"
 
     # --- names --------------------------------------------------------------------------
 
@@ -313,7 +326,7 @@ class HotStoreContract:
 
         while locations:
             gone = locations.pop()
-            answers = world.store.delete([(gone, identity_of(world.store, gone))])
+            answers = world.store.delete([(gone, identity_of(world.store, gone))], anytime)
             assert answers == {gone: Deleted.DELETED}
             assert world.peek(gone) is None
             assert [at for at in locations if world.peek(at) is None] == []
@@ -343,7 +356,7 @@ class HotStoreContract:
             assert world.store.identify([self.at(path)]) == {self.at(path): None}
         identity = identity_of(world.store, self.at("secret"))
         with suppress(PermanentError):
-            answers = world.store.delete([(self.at(path), identity)])
+            answers = world.store.delete([(self.at(path), identity)], anytime)
             assert answers[self.at(path)] in {self.absent_answer, Deleted.DENIED}
         assert world.peek(self.at("secret")) == b"of another row"
 

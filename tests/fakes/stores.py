@@ -30,11 +30,15 @@ from archiver.model import (
 from tests.fakes.faults import Fault, Faults, reply_lost
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 ENFORCES_ALL = Capabilities(
     enforces_signed_digest=True, enforces_create=True, returns_digest=False
 )
+
+
+def anytime() -> None:
+    """Allow every delete."""
 
 
 class FakeHotStore:
@@ -53,6 +57,7 @@ class FakeHotStore:
         self._versions = itertools.count(1)
         self._lock = threading.Lock()
         self.is_closed = False
+        self.wait_to_delete: Callable[[], object] = anytime  # before it is allowed
 
     # --- the contract -------------------------------------------------------------------
 
@@ -76,8 +81,13 @@ class FakeHotStore:
         return {location: self._identify(location) for location in locations}
 
     def delete(
-        self, targets: Sequence[tuple[HotLocation, HotIdentity]]
+        self,
+        targets: Sequence[tuple[HotLocation, HotIdentity]],
+        allow: Callable[[], None],
     ) -> Mapping[HotLocation, Deleted]:
+        if targets:
+            self.wait_to_delete()
+            allow()
         return {location: self._delete(location, identity) for location, identity in targets}
 
     def probe(self, bucket: str) -> None:

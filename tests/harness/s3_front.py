@@ -1,9 +1,10 @@
-"""A front before an S3 server: passes requests on, and refuses what a rule says.
+"""A front before an S3 server, or another: passes requests on, and refuses what a rule says.
 
     with S3Front(moto_url) as front:
         front.rule = refuse("GET", "HEAD", status=403, code="AccessDenied")
 
-So a store is seen as its owner's policies make it, which no server for tests can do.
+So a store is seen as its owner's policies make it, which no server for tests can do. What
+passes by is metered.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
 
 import urllib3
+
+from tests.harness.meter import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,6 +44,7 @@ class Refusal:
 
     status: int
     code: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def body(self) -> bytes:
@@ -71,8 +75,9 @@ class S3Front:
         self.rule: Callable[[Asked], Refusal | None] = lambda _: None
         self.damages: Callable[[Asked], bool] = lambda _: False  # what is read of these
         self.asked: list[Asked] = []
+        self.meter = Meter()
         self.behind = behind
-        self._pool = urllib3.PoolManager(retries=False)
+        self._pool = urllib3.PoolManager(retries=False, maxsize=32)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -126,15 +131,17 @@ def _handler(front: S3Front) -> type[BaseHTTPRequestHandler]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             asked = _read(self.command, self.path, self.headers, body)
+            front.meter.request(len(body))
             refusal = front.judge(asked)
             if refusal is not None:
-                kind = {"Content-Type": "application/xml"}
+                kind = {"Content-Type": "application/xml", **refusal.headers}
                 self._send(refusal.status, kind, refusal.body)
                 return
             headers = {n: v for n, v in self.headers.items() if n.lower() not in _HOP}
             told = front.pass_on(self.command, self.path, headers, body)
             answered = {n: v for n, v in told.headers.items() if n.lower() not in _HOP}
             got = told.read(decode_content=False)
+            front.meter.bytes(len(got))
             if self.command == "GET" and told.status == HTTPStatus.OK and front.damages(asked):
                 got = got[:-1] + bytes([got[-1] ^ 1])
             self._send(told.status, answered, got)

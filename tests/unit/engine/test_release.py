@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from archiver import events
-from archiver.errors import ObjectFrozen, StoreDenied, StoreUnavailable
+from archiver.errors import NotSent, ObjectFrozen, StoreDenied, StoreUnavailable
 from archiver.model import Deleted, Evidence, Outcome
 from tests.fakes.faults import denied, flipped, unavailable
 from tests.fakes.stores import FakeColdStore
@@ -387,6 +387,69 @@ def test_a_store_that_asks_for_a_pause_is_given_it() -> None:
     assert world.sweep(retry_wait_seconds=20).released == 0
     world.clock.advance(30)
     assert world.sweep().released == 3
+
+
+def test_a_delete_that_waits_until_its_lease_is_over_is_not_sent() -> None:
+    """Its turn comes when the object may be another worker's: it must stay."""
+    world = archived(3)
+    worker = world.worker()
+
+    def wait() -> None:
+        worker.stop_beating()
+        world.clock.advance(LEASE_SECONDS / 2 + 1)
+
+    world.hot.wait_to_delete = wait
+    summary = worker.sweep()
+
+    assert (summary.state, summary.released) == ("fatal", 0)
+    assert "lease ran out" in (summary.error or "")
+    assert len(world.hot_ids) == 3
+    assert world.hot.faults.calls["delete"] == 0
+
+
+def test_a_delete_that_waited_long_is_not_sent_on_what_was_seen_before() -> None:
+    """Meanwhile the object may have been overwritten, and its lease is kept all the while."""
+    world = archived(3)
+    waits = [LEASE_SECONDS / 2 + 1]
+
+    def wait() -> None:
+        if waits:
+            world.clock.sleep(waits.pop())
+            world.hot.plant(at("001"), b"newer")
+
+    world.hot.wait_to_delete = wait
+    summary = world.sweep()
+
+    assert (summary.state, summary.released, summary.replaced) == ("done", 2, 1)
+    assert world.hot.peek(at("001")) == b"newer"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("operation", ["readback", "identify", "delete"])
+def test_a_release_that_was_not_sent_is_as_due_as_before(seed: int, operation: str) -> None:
+    world = archived(5, seed=seed)
+    faults = world.cold.faults if operation == "readback" else world.hot.faults
+    faults.on(operation, raise_=NotSent(store="hot", operation="wait", code="its turn"))
+    worker = world.worker()
+
+    summary = worker.sweep(release_slice=2)
+
+    assert (summary.state, summary.released, summary.parked) == ("done", 5, 0)
+    assert [] == worker.told(events.ReleaseFailed) + world.troubles()
+
+
+def test_releases_do_not_wait_for_a_store_that_asks_for_more_than_our_patience() -> None:
+    world = archived(5)
+    paused = NotSent(store="hot", operation="wait", code="a pause", retry_after_seconds=3600)
+    world.hot.faults.on("identify", raise_=lambda: paused, times=None)
+    worker = world.worker()
+
+    summary = worker.sweep(retry_wait_seconds=60)
+
+    assert (summary.state, summary.stopped, summary.released) == ("stopped", "failures", 0)
+    assert world.clock.monotonic() < 120
+    assert [] == worker.told(events.ReleaseFailed) + world.held()
+    assert len(world.tables.releases) == 5
 
 
 def test_a_delete_is_not_begun_where_it_does_not_fit_in_the_lease() -> None:

@@ -11,6 +11,7 @@ from archiver.errors import (
     LeaseLost,
     LedgerDenied,
     LedgerUnavailable,
+    NotSent,
     StoreDenied,
 )
 from archiver.model import BadRow, ClaimState, Evidence, Pause
@@ -868,3 +869,87 @@ def test_a_store_that_cannot_be_read_costs_nothing_at_readback() -> None:
     assert summary.state == "fatal"
     assert world.hot_ids == world.pointing_ids == ids(6)
     assert {} == world.claim_states()
+
+
+# --- what was not sent ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("store", "operation"),
+    [("hot", "open"), ("cold", "create"), ("cold", "stat"), ("cold", "readback")],
+)
+def test_what_was_not_sent_is_given_back_uncounted_and_nobody_is_doubted(
+    seed: int, store: str, operation: str
+) -> None:
+    world = World(seed=seed, evidence=Evidence.READBACK)
+    world.plant(*ids(30))
+    faults = world.hot.faults if store == "hot" else world.cold.faults
+    unsent = NotSent(store=store, operation="wait", code="its turn did not come")
+    faults.on(operation, raise_=lambda: unsent, times=20)
+    worker = world.worker()
+
+    summary = worker.sweep()
+
+    assert counts(summary) == {"state": "done", "archived": 30, "released": 30}
+    assert [] == worker.told(events.BreakerOpened) + worker.told(events.MoveFailed)
+    assert [] == world.troubles()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_pause_beyond_our_patience_ends_the_sweep_and_counts_for_nobody(seed: int) -> None:
+    world = World(seed=seed)
+    world.plant(*ids(30))
+    paused = NotSent(store="cold", operation="wait", code="a pause", retry_after_seconds=3600)
+    world.cold.faults.on("create", raise_=lambda: paused, times=None)
+    worker = world.worker()
+
+    summary = worker.sweep(retry_wait_seconds=60)
+
+    assert (summary.state, summary.stopped, summary.archived) == ("stopped", "failures", 0)
+    assert "retry_after_seconds=3600" in (summary.error or "")
+    assert world.clock.monotonic() < 120
+    assert {world.attempts(id_) for id_ in ids(30)} == {0}
+    assert [] == world.held() + world.troubles()
+
+
+def test_a_short_pause_of_one_store_only_delays_the_sweep() -> None:
+    world = World()
+    world.plant(*ids(30))
+    paused = NotSent(store="hot", operation="wait", code="a pause", retry_after_seconds=70)
+    world.hot.faults.on("open", raise_=lambda: paused, times=6)
+
+    summary = world.sweep(retry_wait_seconds=300)
+
+    assert counts(summary) == {"state": "done", "archived": 30, "released": 30}
+
+
+def test_stores_that_may_not_be_asked_yet_are_opened_later() -> None:
+    world = World()
+    world.plant(*ids(3))
+    worker = world.worker()
+    worker.workshop.refusal = NotSent(store="cold", operation="wait", code="the sweep ends")
+    worker.stop.request("signal")
+
+    summary = worker.sweep()
+
+    assert (summary.state, summary.stopped) == ("stopped", "signal")
+    assert [] == worker.told(events.BreakerOpened) + world.held()
+
+
+@pytest.mark.parametrize("why", ["signal", "lease", "ledger"])
+def test_a_sweep_that_ends_hurries_those_who_wait(why: str) -> None:
+    world = World()
+    world.plant(*ids(30))
+    worker = world.worker()
+    if why == "signal":
+        worker.script.on("cold.create", before=lambda: worker.stop.request("signal"), times=1)
+    elif why == "lease":
+        worker.script.on("cold.create", before=raising(lambda: LeaseLost(worker=1)), times=1)
+    else:
+        gone = raising(lambda: LedgerUnavailable(operation="record", message="gone"))
+        worker.script.on("claims.record", before=gone, times=None)
+
+    worker.sweep(drain_seconds=25)
+
+    assert worker.workshop.hurried == ([25] if why == "signal" else [0])

@@ -235,6 +235,7 @@ class Workshop:
         self._worker = worker
         self.asked_count = 0
         self.refusal: ArchiverError | None = None
+        self.hurried: list[float] = []
 
     def stores(self) -> Stores:
         self.asked_count += 1
@@ -261,6 +262,9 @@ class Workshop:
             self._world.clock,
             delete_seconds=LEASE_SECONDS / 2,
         )
+
+    def hurry(self, seconds: float) -> None:
+        self.hurried.append(seconds)
 
 
 class FakeLedgerId:

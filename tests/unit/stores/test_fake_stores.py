@@ -12,7 +12,7 @@ from archiver.model import Capabilities, ColdKey, ColdStat, Deleted, Digest, Hot
 from tests.contract.cold_store_contract import ColdStoreContract
 from tests.contract.hot_store_contract import HotStoreContract, identity_of, read
 from tests.fakes.faults import denied, flipped, truncated, unavailable, zeroed
-from tests.fakes.stores import FakeColdStore, FakeHotStore
+from tests.fakes.stores import FakeColdStore, FakeHotStore, anytime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,7 @@ def test_an_overwrite_can_happen_in_the_middle_of_a_call() -> None:
     old = identity_of(hot, AT)
     hot.faults.on("delete", AT, run=lambda: hot.plant(AT, b"new"))
 
-    assert hot.delete([(AT, old)]) == {AT: Deleted.DELETED}  # what no condition guards
+    assert hot.delete([(AT, old)], anytime) == {AT: Deleted.DELETED}  # what no condition guards
     assert hot.peek(AT) is None
 
 
@@ -110,7 +110,7 @@ def test_a_delete_can_lose_its_reply() -> None:
     hot.faults.on("delete", AT, lose_reply=unavailable("hot", "delete"))
 
     with pytest.raises(StoreUnavailable):
-        hot.delete([(AT, identity_of(hot, AT))])
+        hot.delete([(AT, identity_of(hot, AT))], anytime)
 
     assert hot.peek(AT) is None
 

@@ -29,6 +29,7 @@ from archiver.stores.cold_file_errors import translated
 from archiver.stores.hot_file import FileHotStore
 from tests.contract.cold_store_contract import ColdStoreContract, create
 from tests.contract.hot_store_contract import HotStoreContract, identity_of, read
+from tests.fakes.stores import anytime
 
 
 @dataclass
@@ -106,7 +107,7 @@ def test_a_link_out_of_the_root_is_refused(hot: FileHotWorld, tmp_path: Path) ->
     for location in (AT, HotLocation("hot-pages", "page")):
         with pytest.raises(ObjectDenied):
             read(hot.store, location)
-        answer = hot.store.delete([(location, HotIdentity(8, etag="any"))])[location]
+        answer = hot.store.delete([(location, HotIdentity(8, etag="any"))], anytime)[location]
         assert answer in {Deleted.DENIED, Deleted.ABSENT}
 
     assert (outside / "page").read_bytes() == b"not ours"
@@ -126,7 +127,7 @@ def test_a_root_that_is_not_mounted_is_a_missing_bucket(tmp_path: Path) -> None:
     with pytest.raises(BucketMissing):
         store.identify([AT])
     with pytest.raises(BucketMissing):
-        store.delete([(AT, HotIdentity(1, etag="any"))])
+        store.delete([(AT, HotIdentity(1, etag="any"))], anytime)
 
 
 def test_a_delete_of_another_file_than_was_read_is_refused(hot: FileHotWorld) -> None:
@@ -134,7 +135,7 @@ def test_a_delete_of_another_file_than_was_read_is_refused(hot: FileHotWorld) ->
     old = identity_of(hot.store, AT)
     hot.plant(AT, b"new")
 
-    assert hot.store.delete([(AT, old)]) == {AT: Deleted.CHANGED}
+    assert hot.store.delete([(AT, old)], anytime) == {AT: Deleted.CHANGED}
     assert hot.peek(AT) == b"new"
 
 
@@ -173,7 +174,7 @@ def test_a_file_rewritten_while_it_is_read_is_not_delivered(hot: FileHotWorld) -
 def test_a_delete_leaves_the_directories(hot: FileHotWorld) -> None:
     hot.plant(AT, b"x")
 
-    hot.store.delete([(AT, identity_of(hot.store, AT))])
+    hot.store.delete([(AT, identity_of(hot.store, AT))], anytime)
 
     assert (hot.root / "hot-pages" / "dir").is_dir()
 

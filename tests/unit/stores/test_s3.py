@@ -40,6 +40,7 @@ from tests.fakes.s3_worlds import (
     settings_of,
 )
 from tests.fakes.scripted_http import Answer, ScriptedHttp, s3_error
+from tests.fakes.stores import anytime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -571,7 +572,7 @@ def test_a_partly_refused_delete_is_repeated_singly_and_answered_each(
     )
     server.script(Answer(200, partly), Answer(204), s3_error(403, "AccessDenied"))
 
-    answers = hot.delete([(one, SOME), (two, SOME)])
+    answers = hot.delete([(one, SOME), (two, SOME)], anytime)
 
     assert sorted(answers.values(), key=str) == [Deleted.DELETED, Deleted.DENIED]
     assert [it.method for it in server.requests] == ["POST", "DELETE", "DELETE"]
@@ -584,7 +585,7 @@ def test_a_store_without_bulk_deletes_is_asked_singly(
     status = {"NotImplemented": 501, "MissingContentMD5": 400, "AccessDenied": 403}[code]
     server.script(s3_error(status, code), Answer(204))
 
-    assert hot.delete([(AT, SOME)]) == {AT: Deleted.DELETED}
+    assert hot.delete([(AT, SOME)], anytime) == {AT: Deleted.DELETED}
 
 
 @pytest.mark.parametrize(
@@ -607,7 +608,7 @@ def test_a_failed_delete_is_never_taken_for_done(
     server.script(*answers)
 
     with pytest.raises(error):
-        hot.delete([(AT, SOME)])
+        hot.delete([(AT, SOME)], anytime)
 
 
 def test_only_the_given_bucket_is_touched(server: ScriptedHttp) -> None:
@@ -620,7 +621,7 @@ def test_only_the_given_bucket_is_touched(server: ScriptedHttp) -> None:
     with pytest.raises(ObjectDenied):
         store.identify([elsewhere])
     with pytest.raises(ObjectDenied):
-        store.delete([(AT, SOME), (elsewhere, SOME)])
+        store.delete([(AT, SOME), (elsewhere, SOME)], anytime)
 
     assert server.requests == []
     store.close()
@@ -650,7 +651,7 @@ def test_a_key_the_client_would_change_is_refused(
         lambda: cold.readback(cold_key),
         lambda: cold.held_digest(cold_key),
         lambda: hot.identify([at]),
-        lambda: hot.delete([(at, SOME)]),
+        lambda: hot.delete([(at, SOME)], anytime),
         lambda: hot.open(at).__enter__(),
     ):
         with pytest.raises(UnusableName):
