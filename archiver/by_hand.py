@@ -116,6 +116,9 @@ class _Workshop:
             delete_seconds=self.heartbeat.lease.lease_seconds / 2,
         )
 
+    def hurry(self, seconds: float) -> None:
+        """Stores that were opened by hand let nobody wait."""
+
     @cached_property
     def _stores(self) -> Stores:
         here = self.cold.location(ColdKey(""))
