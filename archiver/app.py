@@ -228,7 +228,13 @@ class Archiver:
             heartbeat = Heartbeat(self._ledger.fleet, self._parts.clock)
             held.callback(self._leave)
             # So nothing needs to be probed: keys that may only read will do.
-            cold = open_cold(settings, NEVER_WRITES)
+            pace = LimitedPace(
+                "cold",
+                _pace_settings(settings),
+                self._parts.clock,
+                is_stopping=lambda: stop.reason is not None,
+            )
+            cold = open_cold(settings, NEVER_WRITES, pace)
             held.callback(cold.close)
             pool = ThreadPool(width=reading.plan.concurrency, clock=self._parts.clock)
             held.callback(pool.every(heartbeat.interval_seconds, heartbeat.beat))
