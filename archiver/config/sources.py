@@ -28,6 +28,7 @@ _SETTINGS: Mapping[str, Setting[Any]] = {
     "hot": table.HOT,
     "bucket": table.BUCKET,
     "prefix": table.PATH_PREFIX,
+    "storage_class": table.STORAGE_CLASS,
     "evidence": table.EVIDENCE,
     "release_grace": table.RELEASE_GRACE,
     "retention_age": table.RETENTION_AGE,
@@ -54,7 +55,7 @@ def choose_sources(
     of_environment = _of_environment(reader, environ, tuple(definitions))
     chosen = []
     for name, definition in definitions.items():
-        found = {**_of_file(reader, definition), **of_environment.get(name, {})}
+        found = {**_of_file(definition), **of_environment.get(name, {})}
         right = {
             setting_name: override
             for setting_name, override in found.items()
@@ -111,16 +112,13 @@ def _definitions(reader: Reader) -> dict[SourceName, SqlFile | EntryPoint]:
     return definitions
 
 
-def _of_file(reader: Reader, definition: SqlFile | EntryPoint) -> Mapping[str, Found]:
+def _of_file(definition: SqlFile | EntryPoint) -> Mapping[str, Found]:
     if not isinstance(definition, SqlFile):
         return {}
     found = {}
     for key, text in definition.overrides.items():
         place = f"{definition.file_name}:{definition.override_lines[key]}"
-        if key in _SETTINGS:
-            found[_SETTINGS[key].name] = Found(text, f"{place}: {key}", f"file {place}")
-        else:
-            reader.complain(table.SOURCES, f"{place}: this version does not know {key}")
+        found[_SETTINGS[key].name] = Found(text, f"{place}: {key}", f"file {place}")
     return found
 
 

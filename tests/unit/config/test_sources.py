@@ -24,6 +24,7 @@ select :limit, :after_due_at, :after_id;
 -- archived --
 select id from receipt;
 """
+AWS = {"ARCHIVE_PROVIDER": "s3", "ARCHIVE_ENDPOINT": "", "ARCHIVE_REGION": "eu-central-1"}
 S3_KEYS = {name: text for name, text in HOT_S3.items() if name != "ARCHIVE_HOT"}
 
 
@@ -166,9 +167,23 @@ def test_all_that_is_wrong_is_told_at_once_and_where(files: Files) -> None:
         assert any(part in problem for problem in told), (part, told)
 
 
-def test_a_class_of_its_own_is_not_known_yet_and_refused(files: Files) -> None:
-    path = files.write("avatars", "storage_class: GLACIER")
-    assert [f"{path}:4: this version does not know storage_class"] == files.problems()
+def test_a_source_has_a_class_of_its_own(files: Files) -> None:
+    files.write("avatars", "storage_class: GLACIER_IR")
+    of_task_html = {"ARCHIVE_SOURCE__TASK_HTML__STORAGE_CLASS": "STANDARD_IA"}
+    read = files.read("task_html", **AWS, **of_task_html)
+    colds = {name: own.cold for name, own in read.items()}
+    assert all(isinstance(cold, ColdS3) for cold in colds.values())
+    classes = {name: getattr(cold, "storage_class", None) for name, cold in colds.items()}
+    assert classes == {"avatars": "GLACIER_IR", "task_html": "STANDARD_IA"}
+
+
+def test_a_class_that_cannot_be_read_back_as_its_evidence_demands_is_refused(
+    files: Files,
+) -> None:
+    files.write("avatars", "storage_class: GLACIER", "evidence: readback")
+    (told,) = files.problems("task_html", **AWS)
+    assert told.startswith("source avatars: ")
+    assert "'GLACIER', whose objects cannot be read back" in told
 
 
 def test_what_is_wrong_between_settings_names_the_source(files: Files) -> None:
