@@ -37,6 +37,9 @@ class Prober(Protocol):
     def probe_bucket(self, bucket: str) -> None:
         """Ask the hot store whether the bucket is there and ours."""
 
+    def probe_cold(self, claim: Claim) -> None:
+        """Ask the cold store anything; `claim` says where."""
+
     def recover(self, claim: Claim) -> None:
         """Look for a missing object in the cold store."""
 
@@ -58,6 +61,7 @@ class Failing:
         self._given_back: list[Claim] = []
         self._cold_is_proven = False
         self._probed: set[str] = set()  # buckets whose probe has not come home
+        self._is_asking_cold = False
         self.given_back_count = 0
 
     @property
@@ -68,7 +72,7 @@ class Failing:
     @property
     def is_probing(self) -> bool:
         """What is to become of a failure is not decided yet."""
-        return bool(self._probed)
+        return bool(self._probed) or self._is_asking_cold
 
     # --- what the sweep tells --------------------------------------------------------------
 
@@ -171,8 +175,7 @@ class Failing:
     def flush(self, *, is_last: bool) -> None:
         """Tell the ledger: groups that are full or old; all once nothing else is in flight."""
         if is_last:
-            for streak in self._streaks.values():
-                self._count(*streak.end())
+            self._settle_streaks()
             if (refusal := self._controls.refusal) is not None:
                 self._run.fail_fatally(refusal)
             if self._run.is_ending:
@@ -187,6 +190,23 @@ class Failing:
             given_back, self._given_back = self._given_back, []
             self.given_back_count += len(given_back)
             self._run.ledger("give_back", partial(self._run.claims.give_back, given_back))
+
+    def _settle_streaks(self) -> None:
+        """Failures that nothing decided: too few for a doubt, and no success came after them.
+
+        The store is asked before they count. Else an outage would park what little is due
+        while it lasts, an attempt a sweep.
+        """
+        for store, streak in self._streaks.items():
+            if not streak.failures:
+                continue
+            if self._run.is_ending:
+                self._given_back.extend(failure.claim for failure in streak.end())
+            elif store == "hot":
+                self._probe(streak.failures[-1].claim.candidate.location.bucket)
+            elif not self._is_asking_cold:
+                self._is_asking_cold = True
+                self._prober.probe_cold(streak.failures[-1].claim)
 
     @property
     def _is_group_due(self) -> bool:
@@ -253,6 +273,15 @@ class Failing:
         self._probed.discard(bucket)
         self._stores_answer("hot")
         self.bucket_is_proven(bucket)
+
+    def cold_answers(self) -> None:
+        """Failures in a row were the objects' own, whatever it answered."""
+        self._is_asking_cold = False
+        self._stores_answer("cold")
+
+    def cold_is_down(self, error: StoreUnavailable) -> None:
+        self._is_asking_cold = False
+        self._open_breaker("cold", error)
 
     def _open_breaker(self, store: str, error: ArchiverError) -> None:
         failures = [f for streak in self._streaks.values() for f in streak.end()]

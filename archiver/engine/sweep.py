@@ -37,7 +37,7 @@ from archiver.events import (
     SweepFailed,
     SweepStarted,
 )
-from archiver.model import Pause
+from archiver.model import ColdKey, Pause
 
 if TYPE_CHECKING:
     from archiver.engine.move import Mover, Stores
@@ -318,6 +318,24 @@ class Sweep:
             partial(self._workshop.stores().hot.probe, bucket),
             lambda _: self._failing.store_answers(bucket),
             partial(self._failing.bucket_is_refused, bucket),
+            ahead=True,
+        )
+
+    def probe_cold(self, claim: Claim) -> None:
+        """For `Failing`: does the cold store answer?"""
+        cold = self._workshop.stores().cold
+        key = ColdKey(cold.path_prefix + claim.candidate.cold_key)
+
+        def refused(error: ArchiverError) -> None:
+            if isinstance(error, StoreUnavailable):
+                self._failing.cold_is_down(error)
+            else:
+                self._failing.cold_answers()
+
+        self._run.pool.submit(
+            partial(cold.stat_many, [key]),
+            lambda _: self._failing.cold_answers(),
+            refused,
             ahead=True,
         )
 

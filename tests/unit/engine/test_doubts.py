@@ -279,6 +279,9 @@ class ProbeWithoutAnswer:
         assert self.failing is not None
         self.failing.bucket_is_refused(bucket, unavailable("hot", "probe"))
 
+    def probe_cold(self, claim: Claim) -> None:
+        pytest.fail(f"a row of failures decides alone: {claim}")
+
     def recover(self, claim: Claim) -> None:
         pytest.fail(f"nothing is missing: {claim}")
 
@@ -388,6 +391,39 @@ def test_one_failed_look_at_a_window_is_one_failure(seed: int) -> None:
     assert ended(summary) == ("done", None, 30)
     assert [] == worker.told(events.BreakerOpened)
     assert [] == world.troubles() + world.hot_ids
+
+
+@pytest.mark.parametrize("store", ["hot", "cold"])
+def test_an_outage_parks_nothing_however_little_is_due(store: str) -> None:
+    world = World()
+    world.plant(*ids(2))
+    down = world.hot.faults if store == "hot" else world.cold.faults
+    for call in ("open", "probe") if store == "hot" else ("create", "stat"):
+        down.on(call, raise_=lambda: unavailable(store, "any"), times=None)
+
+    for _ in range(20):
+        summary = world.sweep(retry_wait_seconds=0.0)
+        assert ended(summary) == ("stopped", "failures", 0)
+        assert f"store={store}" in (summary.error or "")
+        assert {} == world.claim_states()
+        world.clock.sleep(7200)
+
+    down._faults.clear()
+    assert world.sweep().archived == 2
+
+
+@pytest.mark.parametrize("store", ["hot", "cold"])
+def test_an_object_that_fails_in_a_store_that_answers_is_counted(store: str) -> None:
+    world = World()
+    world.plant("000")
+    faults = world.hot.faults if store == "hot" else world.cold.faults
+    call = "open" if store == "hot" else "create"
+    faults.on(call, raise_=lambda: unavailable(store, call), times=None)
+
+    summary = world.sweep(retry_wait_seconds=0.0)
+
+    assert (*ended(summary), summary.waiting) == ("done", None, 0, 1)
+    assert world.attempts("000") == 1
 
 
 def test_an_object_that_fails_now_and_then_opens_nothing() -> None:
