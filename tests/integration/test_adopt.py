@@ -32,6 +32,7 @@ class Left:
     """A world as the reference worker left it: rows archived, no ledger of them."""
 
     scene: Scene
+    _client: Any = None  # made once: that takes longer than most puts
 
     def archived(self, body: bytes | None = None, **columns: object) -> Page:
         """A row whose page lies in cold; `body` is what lies there instead of the page."""
@@ -56,7 +57,7 @@ class Left:
         if self.scene.front is None:
             self.scene.cold_path(key).write_bytes(body)
         else:
-            client = client_of(self.scene.front.behind)
+            self._client = client = self._client or client_of(self.scene.front.behind)
             metadata = {"task_id": "t", "job_id": "j", "sha256": ""}  # as the worker puts it
             client.put_object(Bucket=COLD_BUCKET, Key=key, Body=body, Metadata=metadata)
 
