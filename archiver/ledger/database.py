@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -62,6 +63,7 @@ class Database:
             # Give up soon: the next caller tries anew, at once. The pool's own back-off
             # would go on sleeping after the database has come back.
             reconnect_timeout=settings.connect_timeout_seconds,
+            configure=_read_committed,
             name=settings.application_name,
             open=False,
         )
@@ -132,6 +134,14 @@ class Database:
     def _connect_directly(self) -> None:
         with translated("connect"):
             psycopg.connect(**self._parameters).close()
+
+
+def _read_committed(connection: Connection) -> None:
+    """Whatever the database's own default is: said by each BEGIN, so that no session keeps it.
+
+    What follows an advisory lock must see what the one who held it before has committed.
+    """
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
 
 
 def set_up(tx: Connection, timeout_seconds: float) -> None:

@@ -99,10 +99,15 @@ def undo(world: _World, ledger: PostgresLedger, look: Any = lambda _: {}) -> Und
     return told.answer
 
 
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
 def test_a_release_that_would_begin_during_an_undo_waits_and_sees_what_it_did(
-    world: _World,
+    world: _World, isolation: str
 ) -> None:
     """Else it would delete the object that a row has just been pointed at again."""
+    world.execute(
+        "do $$ begin execute format('alter database %I set default_transaction_isolation"
+        f" = %L', current_database(), '{isolation}'); end $$"
+    )
     with (
         world.ledger() as undoing,
         world.ledger() as releasing,
