@@ -288,7 +288,8 @@ class PluginSource:
             raise self.refused(method, _told(exc), "Correct the plugin.") from exc
 
 
-_METHODS = {"archived": "on_archived"}  # where `prove` speaks of a file's sections
+# Where `prove` speaks of a file's sections.
+_METHODS = {"archived": "on_archived", "restored": "on_restored"}
 
 
 class _BadRowError(ValueError):

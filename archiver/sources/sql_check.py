@@ -1,7 +1,8 @@
 """May this file be trusted with this database? Asked at start, in what is rolled back.
 
-Three questions: does every section run here, does row-level security hide rows from us,
-and does `archived` really look at the path and the digest that were moved.
+Four questions: does every section run here, does row-level security hide rows from us, does
+`archived` really look at the path and the digest that were moved, and does `restored`, where
+there is one, look at the cold key and at what the row points at by now.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from psycopg import errors as postgres_errors
 
 from archiver.model import (
     Candidate,
+    ColdKey,
     ColdLocation,
     Digest,
     Evidence,
@@ -43,6 +45,11 @@ if TYPE_CHECKING:
     from archiver.model import CandidateId, Offer, Position, SourceName
     from archiver.sources.sections import Sections, Tx, Values
 
+_FIXES = {
+    "archived": "It must compare the path, and the content digest where the row has one.",
+    "points_at": "It must find every row that points at one of these locations.",
+    "restored": "It must take the rows that still hold that cold key and point nowhere hot.",
+}
 _TEXT_TYPES = {"text", "varchar"}
 _PAGED = {"candidates", "holdings"}  # by an id that is sent back as text
 _RETURNED: dict[str, tuple[Values, tuple[str, ...]]] = {
@@ -57,6 +64,7 @@ _RETURNED: dict[str, tuple[Values, tuple[str, ...]]] = {
 _INDEX_IS_VALID = """
     select indisvalid from pg_catalog.pg_index where indexrelid = to_regclass(%s)
 """
+_POINTS_HOT = "a row that points at a hot object was pointed at another one"
 _PROOF_TRIES = 5
 _PROOF_ROWS = 50  # so that some bad rows at the front do not prevent it
 _OF_THE_ROW = (
@@ -133,6 +141,10 @@ class Provable(Protocol):
     def looks_for_pointers(self) -> bool:
         """Whether `points_at` is the author's own."""
 
+    @property
+    def can_restore(self) -> bool:
+        """Whether rows can be pointed back."""
+
     def prepare(self, tx: Tx) -> None: ...
 
     def find_candidates(
@@ -140,6 +152,8 @@ class Provable(Protocol):
     ) -> Sequence[Offer]: ...
 
     def on_archived(self, receipts: Sequence[Receipt], tx: Tx) -> Collection[CandidateId]: ...
+
+    def on_restored(self, receipts: Sequence[Receipt], tx: Tx) -> Collection[CandidateId]: ...
 
     def points_at(
         self, locations: Collection[HotLocation], tx: Tx
@@ -150,7 +164,7 @@ class Provable(Protocol):
 
 
 def prove(source: Provable, tx: Tx) -> Sequence[str]:
-    """Offer the flip wrong receipts and a right one for a real candidate, rolled back.
+    """Offer wrong receipts and a right one for a real candidate, there and back, rolled back.
 
     No candidate, no proof: a later start has one. A row that is held, or that a trigger or
     a constraint of the application's protects, proves nothing: the next one is tried.
@@ -197,22 +211,62 @@ def _prove_on(source: Provable, candidate: Candidate, tx: Tx) -> bool:
     for what, wrong in _wrong_receipts(candidate, right):
         if source.on_archived([wrong], tx):
             raise _unproven(source, f"a receipt with another {what} was taken")
-    if source.looks_for_pointers and not source.points_at([candidate.location], tx):
+    if not _is_found(source, candidate.location, tx):
         if candidate not in _candidates(source, tx):
             return False  # another worker took it meanwhile
         raise _unproven(source, f"points_at does not find {candidate.location}", "points_at")
+    if source.can_restore and _would_restore(source, right, tx):
+        if candidate not in _candidates(source, tx):
+            return False
+        raise _unproven(source, _POINTS_HOT, "restored")
     taken = source.on_archived([right], tx)
     if taken and set(taken) != {candidate.id}:
         raise _unproven(source, f"one receipt flipped {sorted(taken)}")
+    if taken and source.can_restore:
+        _prove_back(source, right, tx)
     return bool(taken)
+
+
+def _prove_back(source: Provable, right: Receipt, tx: Tx) -> None:
+    """The row is flipped: it goes back for the right receipt, and never from a hot object.
+
+    What an application makes of a row that it captures again nobody here can know: that a
+    row may hold both pointers then, `SourceContract` tries.
+    """
+    other_key = replace(right.cold, key=ColdKey(f"{right.cold.key}~"))
+    if source.on_restored([replace(right, cold=other_key)], tx):
+        raise _unproven(source, "a receipt with another cold key was taken", "restored")
+    taken = source.on_restored([right], tx)
+    if set(taken) != {right.id}:
+        problem = f"the right receipt for {right.id!r} gave back {sorted(taken)}"
+        raise _unproven(source, problem, "restored")
+    if not _is_found(source, right.location, tx):
+        problem = f"the row does not point at {right.location} again"
+        raise _unproven(source, problem, "restored")
+    if source.on_restored([_with_another_path(right)], tx):
+        raise _unproven(source, _POINTS_HOT, "restored")
+
+
+def _would_restore(source: Provable, receipt: Receipt, tx: Tx) -> bool:
+    with rolled_back(tx):
+        return bool(source.on_restored([receipt], tx))
+
+
+def _is_found(source: Provable, location: HotLocation, tx: Tx) -> bool:
+    """Whether the author's own question finds who points there; yes where there is none."""
+    return not source.looks_for_pointers or bool(source.points_at([location], tx))
 
 
 def _wrong_receipts(candidate: Candidate, right: Receipt) -> Iterator[tuple[str, Receipt]]:
     other = Digest.of(b"not the bytes of any object")
-    location = candidate.location
-    yield "path", replace(right, location=HotLocation(location.bucket, f"{location.path}~"))
+    yield "path", _with_another_path(right)
     if candidate.content_digest is not None:
         yield "content digest", replace(right, content_digest=other)
+
+
+def _with_another_path(right: Receipt) -> Receipt:
+    location = right.location
+    return replace(right, location=HotLocation(location.bucket, f"{location.path}~"))
 
 
 def _receipt_for(source: Provable, candidate: Candidate) -> Receipt:
@@ -233,5 +287,4 @@ def _receipt_for(source: Provable, candidate: Candidate) -> Receipt:
 
 
 def _unproven(source: Provable, problem: str, section: str = "archived") -> Exception:
-    fix = "It must compare the path, and the content digest where the row has one."
-    return source.refused(section, problem, fix)
+    return source.refused(section, problem, _FIXES[section])

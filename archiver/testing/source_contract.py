@@ -16,6 +16,7 @@ from archiver.errors import RowMissing, SourceRefused
 from archiver.model import (
     Candidate,
     CandidateId,
+    ColdKey,
     ColdLocation,
     Digest,
     Evidence,
@@ -48,7 +49,7 @@ class SourceWorld(Protocol):
         """A row whose object may move, at a place in the order."""
 
     def change(self, id_: str) -> None:
-        """The application points the row at another path."""
+        """The application points the row at another path; also one that was flipped."""
 
     def flipped_to(self, id_: str) -> str | None:
         """The cold key the row holds; None while it points hot."""
@@ -176,6 +177,38 @@ class SourceContract:
         right = receipt_for(one, world.source)
         assert ["a"] == list(world.source.on_archived([right], tx))
         assert [] == list(world.source.on_archived([right], tx))
+
+    def test_a_flipped_row_goes_back_once_and_only_for_its_cold_key(
+        self, world: SourceWorld, tx: psycopg.Connection[Any]
+    ) -> None:
+        one, right = self._flipped(world, tx)
+        other_key = replace(right.cold, key=ColdKey(f"{right.cold.key}~"))
+        assert [] == list(world.source.on_restored([replace(right, cold=other_key)], tx))
+        assert ["a"] == list(world.source.on_restored([right], tx))
+        assert [] == list(world.source.on_restored([right], tx))
+        tx.commit()
+        assert world.flipped_to("a") is None
+        assert [one] == self.candidates(world, tx)
+
+    def test_a_flipped_row_that_was_captured_again_keeps_its_new_pointer(
+        self, world: SourceWorld, tx: psycopg.Connection[Any]
+    ) -> None:
+        _, right = self._flipped(world, tx)
+        world.change("a")
+        assert [] == list(world.source.on_restored([right], tx))
+
+    def _flipped(
+        self, world: SourceWorld, tx: psycopg.Connection[Any]
+    ) -> tuple[Candidate, Receipt]:
+        """A flipped row: as it was before, and its receipt."""
+        if not world.source.can_restore:
+            pytest.skip("its rows cannot be pointed back")
+        world.plant("a", LONG_AGO)
+        (one,) = self.candidates(world, tx)
+        right = receipt_for(one, world.source)
+        assert ["a"] == list(world.source.on_archived([right], tx))
+        tx.commit()
+        return one, right
 
     def test_a_row_is_located_hot_and_once_flipped_cold_or_that_is_refused(
         self, world: SourceWorld, tx: psycopg.Connection[Any]

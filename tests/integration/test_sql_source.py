@@ -55,6 +55,14 @@ with held as (
 update avatars set cold_key = held.cold_key, path = null from held where held.id = avatars.id
 returning avatars.id;
 
+-- restored --
+update avatars set path = receipt.hot_path, cold_key = null
+from receipt
+where avatars.id = receipt.id
+    and avatars.cold_key = receipt.cold_key
+    and path is null
+returning avatars.id;
+
 -- points_at --
 select hot_bucket, hot_path from location
 where exists (select from avatars where bucket = hot_bucket and path = hot_path);
@@ -89,7 +97,9 @@ class Avatars:
         self.connection.execute(insert.encode(), [id_, due_at, *row.values()])
 
     def change(self, id_: str) -> None:
-        self.connection.execute("update avatars set path = path || '2' where id = %s", [id_])
+        self.connection.execute(
+            "update avatars set path = coalesce(path, id) || '2' where id = %s", [id_]
+        )
 
     def flipped_to(self, id_: str) -> str | None:
         found = self.connection.execute("select cold_key from avatars where id = %s", [id_])
@@ -385,7 +395,7 @@ def test_a_row_is_located_by_its_own_id_alone(
         ("candidates", "select id, made", "select idd, made"),
         ("archived", "where path = hot_path", "where pathh = hot_path"),
         ("archived", "with held as (", "with held as (\n    select nothing\n), more as ("),
-        ("archived", "returning avatars.id", "returning avatars.idd"),
+        ("points_at", "select hot_bucket, hot_path from", "select hot_bucket, hot_pat from"),
         ("points_at", "select hot_bucket, hot_path", "select hot_bucket, hot_path, x"),
         ("points_at", "where exists", "where path is null and exists"),
     ],
@@ -443,6 +453,53 @@ def test_a_flip_that_takes_a_neighbour_is_refused(
     world.plant("b")
     told = str(refusal(world, tx, "where held.id = avatars.id", "where held.id <= avatars.id"))
     assert "one receipt flipped ['a', 'b']" in told
+
+
+HOLDS_KEY = "and avatars.cold_key = receipt.cold_key"
+POINTS_HOT = "section restored: a row that points at a hot object was pointed at another one"
+
+
+@pytest.mark.parametrize(
+    ("written", "mistaken", "problem"),
+    [
+        pytest.param(f"{HOLDS_KEY}\n    and path is null", "", POINTS_HOT, id="any row"),
+        pytest.param(
+            f"{HOLDS_KEY}\n    and path is null",
+            "and (path is null or avatars.cold_key is null)",
+            POINTS_HOT,
+            id="rows that were never flipped",
+        ),
+        pytest.param(
+            f"set path = receipt.hot_path, cold_key = null\nfrom receipt\n"
+            f"where avatars.id = receipt.id\n    {HOLDS_KEY}\n    and path is null",
+            f"set path = receipt.hot_path\nfrom receipt\n"
+            f"where avatars.id = receipt.id\n    {HOLDS_KEY}",
+            POINTS_HOT,
+            id="rows captured again",
+        ),
+        pytest.param(
+            HOLDS_KEY, "", "a receipt with another cold key was taken", id="another cold key"
+        ),
+        pytest.param(
+            HOLDS_KEY,
+            f"{HOLDS_KEY} and false",
+            "the right receipt for 'a' gave back []",
+            id="nothing",
+        ),
+        pytest.param(
+            "set path = receipt.hot_path, cold_key",
+            "set path = receipt.id, cold_key",
+            "the row does not point at people/a.png again",
+            id="another path",
+        ),
+    ],
+)
+def test_a_way_back_that_would_lose_a_pointer_is_refused(
+    world: Avatars, tx: psycopg.Connection[Any], written: str, mistaken: str, problem: str
+) -> None:
+    world.plant("a")
+    told = str(refusal(world, tx, written, mistaken))
+    assert problem in told, told
 
 
 def test_a_points_at_that_finds_nothing_is_refused(

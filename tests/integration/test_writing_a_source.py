@@ -52,7 +52,10 @@ class World:
         )
 
     def change(self, id_: str) -> None:
-        self.connection.execute("update avatars set path = path || '2' where id = %s", [id_])
+        query = (
+            "update avatars set bucket = 'b', path = coalesce(path, id) || '2' where id = %s"
+        )
+        self.connection.execute(query, [id_])
 
     def flipped_to(self, id_: str) -> str | None:
         row = self.connection.execute("select archive_key from avatars where id = %s", [id_])

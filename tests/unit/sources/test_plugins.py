@@ -186,6 +186,7 @@ def test_optional_methods_are_used_where_they_are() -> None:
     assert {"swept": 0} == whole.housekeeping(NO_TX, everything=True)
     assert (False, True) == (plain.can_restore, whole.can_restore)
     assert {"a"} == set(whole.on_restored([receipt], NO_TX))
+    assert "Whole.on_restored: no" in str(whole.refused("restored", "no", ""))  # by `prove`
     with pytest.raises(SourceRefused, match="on_restored: the plugin has no such method"):
         plain.on_restored([receipt], NO_TX)
 
