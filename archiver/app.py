@@ -514,6 +514,7 @@ class _Shelf:
                 _pace_settings(settings),
                 self._clock,
                 is_stopping=lambda: self._stop is not None and self._stop.reason is not None,
+                waits=self._heartbeat.progressed,
                 require=self._heartbeat.require,
             )
         return self._paces[account]

@@ -90,6 +90,7 @@ class LimitedPace(Pace):
         settings: Without limits it still keeps the pauses that the store asks for.
         clock: Waits are slept on it, but for those of coroutines.
         is_stopping: Whether the process was asked to stop.
+        waits: Called again and again while somebody waits: nothing hangs that does.
         require: Called at the end of a wait: raises where what was waited for must not be
             begun any more.
     """
@@ -101,12 +102,14 @@ class LimitedPace(Pace):
         clock: Clock,
         *,
         is_stopping: Callable[[], bool] = lambda: False,
+        waits: Callable[[], None] = lambda: None,
         require: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
         self._is_stopping = is_stopping
+        self._tell_wait = waits
         self._require = require
         now = clock.monotonic()
         self._requests = _Bucket.of(settings.requests_per_second, now)
@@ -167,10 +170,11 @@ class LimitedPace(Pace):
         try:
             while (seconds := self._look(turn)) > 0:
                 has_waited = True
+                self._tell_wait()
                 yield min(seconds, _LOOK_SECONDS)
         finally:
-            if not turn.has_come:
-                with self._lock:
+            with self._lock:
+                if not turn.has_come:  # asked under the lock: anybody may let it through
                     self._queue.remove(turn)
         if has_waited:
             self._require()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -126,6 +127,28 @@ def test_a_hot_store_that_is_down_is_tried_again_and_recovers(
         it.until(lambda: all(map(scene.is_archived, pages)))
         assert it.stop() == 0
     assert [] == scene.lost()
+
+
+def test_a_sweep_that_a_limit_makes_wait_is_not_taken_for_a_hung_one(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """The first page is five times what the limit lets through before it would hang."""
+    noise = random.Random(0)  # noqa: S311  # no secret
+    pages = [scene.due_page(noise.randbytes(5_000)) for _ in range(2)]
+    settings = {
+        "ARCHIVE_BANDWIDTH": "1KB/s",
+        "ARCHIVE_CONCURRENCY": "1",
+        "ARCHIVE_HANG_AFTER": "1s",
+        "ARCHIVE_LEASE": "1s",  # so that the health is told four times a second
+    }
+    with running_worker(scene.settings | settings, tmp_path) as it:
+        it.until_told("cold store probed")
+        time.sleep(2.5)
+        assert health(scene, **settings)[0] == 0
+        it.until(lambda: all(map(scene.is_archived, pages)))
+        assert it.told("the sweep hangs") == []
+        assert it.stop() == 0
+    assert scene.lost() == []
 
 
 def test_h12_a_cold_store_that_is_gone_at_the_start_is_used_once_it_is_back(

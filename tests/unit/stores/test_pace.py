@@ -339,6 +339,18 @@ def test_no_store_pauses_us_for_longer_than_the_longest_retry() -> None:
     assert clock.monotonic() == pytest.approx(30, abs=0.01)
 
 
+def test_who_waits_says_so_again_and_again_and_who_does_not_is_silent() -> None:
+    clock, told_at = ManualClock(), list[float]()
+    settings = PaceSettings(requests_per_second=0.1)
+    pace = LimitedPace("hot", settings, clock, waits=lambda: told_at.append(clock.monotonic()))
+    pace.wait()
+    assert told_at == []
+    pace.wait()
+    assert clock.monotonic() > 10
+    assert all(after - at <= 0.11 for at, after in itertools.pairwise(told_at))
+    assert clock.monotonic() - told_at[-1] <= 0.11
+
+
 # --- who need not wait ------------------------------------------------------------------------
 
 
@@ -391,6 +403,37 @@ def test_whoever_gives_up_holds_nobody_back() -> None:
     waiters.join(step_seconds=0.2)
     assert waiters.errors
     pace.wait()  # behind the one who left, it would never come
+
+
+def test_whoever_gives_up_as_its_turn_comes_gives_up_all_the_same() -> None:
+    """Another thread lets it through between its last look and its leaving the queue."""
+    clock = ManualClock()
+    pace = in_debt(clock, 100)
+    pace.hurry(2)
+    pace._lock = _Overtaken(pace, clock, at=3)  # type: ignore[assignment]
+    with pytest.raises(NotSent):
+        pace.wait(1)
+    pace.relax()
+    pace.wait()  # nobody is left before it
+
+
+class _Overtaken:
+    """A lock that another thread takes just before one of those who ask for it."""
+
+    def __init__(self, pace: LimitedPace, clock: ManualClock, *, at: int) -> None:
+        self._pace, self._clock, self._lock = pace, clock, pace._lock
+        self._left_count = at
+
+    def __enter__(self) -> None:
+        self._left_count -= 1
+        if self._left_count == 0:
+            self._clock.advance(1_000)
+            with self._lock:
+                self._pace._let_through(self._clock.monotonic())
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def test_what_was_waited_for_is_not_begun_where_the_lease_is_lost() -> None:
