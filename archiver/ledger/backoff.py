@@ -20,8 +20,11 @@ class Backoff:
     random: Callable[[], float]  # uniform in [0, 1)
 
     def seconds(self, attempts_count: int, retry_after_seconds: float | None) -> float:
-        """After so many failed attempts, at least one; never less than the store asked for."""
+        """After so many failed attempts, at least one.
+
+        Not less than the store asked for, unless that is more than `max_seconds`.
+        """
         doublings = min(attempts_count - 1, 64)  # 2.0 ** 1024 would overflow
         wait = min(self.base_seconds * 2.0**doublings, self.max_seconds)
         jittered = wait * (1 - _JITTER + 2 * _JITTER * self.random())
-        return max(jittered, retry_after_seconds or 0.0)
+        return max(jittered, min(retry_after_seconds or 0.0, self.max_seconds))

@@ -28,5 +28,12 @@ def test_the_pause_a_store_asks_for_is_the_least() -> None:
     assert seconds(10, 30.0) == 1024
 
 
+@pytest.mark.parametrize("asked_seconds", [31_536_000.0, 1e14, float("inf")])
+def test_no_store_keeps_an_object_waiting_for_longer_than_the_longest_retry(
+    asked_seconds: float,
+) -> None:
+    assert seconds(1, asked_seconds) == 3600
+
+
 def test_the_defaults_try_for_about_five_hours() -> None:
     assert 4 * 3600 < sum(seconds(n) for n in range(1, 16)) < 6 * 3600
