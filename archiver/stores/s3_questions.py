@@ -254,12 +254,18 @@ def _keep(pace: Pace, client: S3Client) -> None:
     def after_call(
         http_response: AWSResponse,
         parsed: Mapping[str, Any],
+        model: OperationModel,
         context: dict[str, Any],
         **_: object,
     ) -> None:
         if _READING in context:
             held, reading = context.pop(_READING)
-            reading.size_bytes = int(http_response.headers.get("Content-Length", 0))
+            # What is no object was read already, and AWS sends it in chunks, without a length.
+            reading.size_bytes = (
+                int(http_response.headers.get("Content-Length", 0))
+                if model.has_streaming_output
+                else len(http_response.content)
+            )
             held.close()
         told = told_by_answer(parsed)
         if told.is_throttled and told.retry_after_seconds is not None:

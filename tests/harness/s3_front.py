@@ -73,6 +73,7 @@ class S3Front:
 
     def __init__(self, behind: str) -> None:
         self.rule: Callable[[Asked], Refusal | None] = lambda _: None
+        self.is_chunked = False  # bodies of answers come in chunks, which tell no length
         self.damages: Callable[[Asked], bool] = lambda _: False  # what is read of these
         self.asked: list[Asked] = []
         self.meter = Meter()
@@ -151,7 +152,10 @@ def _handler(front: S3Front) -> type[BaseHTTPRequestHandler]:
             for name, value in headers.items():
                 if self.command == "HEAD" or name.lower() != "content-length":
                     self.send_header(name, value)
-            if self.command != "HEAD":
+            if self.command != "HEAD" and front.is_chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+                body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+            elif self.command != "HEAD":
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":

@@ -151,6 +151,18 @@ def test_every_request_to_a_cold_store_on_s3_and_of_its_probe(
     assert pace.requests_count == front.meter.requests_count
 
 
+def test_a_listing_that_comes_in_chunks_counts_whole(
+    front: S3Front, pace: CountingPace
+) -> None:
+    front.is_chunked = True
+    settings = replace(settings_of(front.url), pace=pace)
+    store = Boto3ColdStore(settings, PROVIDERS["minio"], BUCKET, "", ENFORCES_ALL)
+    assert len(list(store.list("pages/"))) == len(LOCATIONS)
+    store.close()
+
+    assert pace.read_bytes == front.meter.bytes_count > 0
+
+
 def test_a_pause_is_read_from_what_the_second_question_brings(
     front: S3Front, pace: CountingPace
 ) -> None:
