@@ -149,7 +149,7 @@ def _of_ids(
     source: SourceName | None,
     outcome: _Outcome,
 ) -> Chosen:
-    """By source; ids that were never archived are told as left."""
+    """By source; ids that were never moved are told as left."""
     found: dict[SourceName, list[Entry]] = {}
     sources_of: dict[CandidateId, list[SourceName]] = {id_: [] for id_ in ids}
     for entry in archiver.records.newest_entries_of(sources_of.keys(), source):
@@ -161,7 +161,7 @@ def _of_ids(
             message = f"{id_} is an id of {', '.join(names)}: give --source."
             raise click.UsageError(message)
         if not names:
-            outcome.leave(_Left(source, id_, "unknown", "the ledger has no receipt of it"))
+            outcome.leave(_Left(source, id_, "unknown", "the ledger knows of no move of it"))
     return {name: lambda entries=entries: entries for name, entries in found.items()}  # type: ignore[misc]
 
 

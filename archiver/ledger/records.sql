@@ -162,7 +162,7 @@ left join lateral (
 order by a.archived_at, a.receipt_id
 
 -- list_newest_entries --
--- The same of one source, and of one worker where one is asked for: of each id the last.
+-- The same of one source, and of one worker where one is asked for: of each id the last move.
 with page as materialized (
     select a.*
     from archiver.archived a
@@ -175,7 +175,9 @@ with page as materialized (
       and a.receipt_id = (
           select max(n.receipt_id)
           from archiver.receipt n
+          join archiver.place p using (place_id)
           where n.id = a.id and n.source = a.source
+            and p.hot_bucket is not null
             and n.archived_at < %(until)s::timestamptz
             and (%(worker_id)s::bigint is null or n.worker_id = %(worker_id)s)
       )
@@ -204,7 +206,7 @@ left join lateral (
 order by a.archived_at, a.receipt_id
 
 -- list_newest_entries_of --
--- The last receipt of each of these ids, in whatever sources have it.
+-- The receipt of the last move of each of these ids, in whatever sources have it.
 with page as materialized (
     select a.*
     from archiver.archived a
@@ -214,7 +216,9 @@ with page as materialized (
       and a.receipt_id = (
           select max(n.receipt_id)
           from archiver.receipt n
+          join archiver.place p using (place_id)
           where n.id = a.id and n.source = a.source
+            and p.hot_bucket is not null
       )
 )
 select a.receipt_id, a.source, a.id, a.epoch, a.worker_id, a.number, a.hot_bucket,

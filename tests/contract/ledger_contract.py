@@ -1604,6 +1604,24 @@ class LedgerContract:
         newest = records.newest_entries(SOURCE, EVER)
         assert [it.recorded.receipt.id for it in newest] == ["moved"]
 
+    def test_a_later_adoption_hides_no_move_from_an_undo(
+        self, world: LedgerWorld, ledger: Ledger, claims: Claims, adoptions: Adoptions
+    ) -> None:
+        """Another archiver had the row meanwhile: the undo must come to say so."""
+        world.rows.plant(page("a"))
+        claims.record([proof(it) for it in claims.claim(9).claims])
+        world.rows.plant(archived_page("a"))
+        read = adoptions.holdings(9, None, unproven=False)
+        found = [adopted(it) for it in read.to_adopt]
+        assert set(adoptions.adopt(found, read.read_at + timedelta(hours=1))) == {"a"}
+
+        [of_id] = ledger.records.newest_entries_of([CandidateId("a")], None)
+        [since] = ledger.records.newest_entries(SOURCE, EVER)
+        assert of_id.is_pending
+        assert of_id.recorded == since.recorded
+        [told] = ledger.releases(world.rows).undo([of_id.recorded], 60.0, lambda _: {})
+        assert told.answer is UndoAnswer.CHANGED
+
     def test_a_worker_whose_lease_ran_out_adopts_nothing(
         self, world: LedgerWorld, ledger: Ledger, adoptions: Adoptions
     ) -> None:

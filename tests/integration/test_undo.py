@@ -153,7 +153,7 @@ def test_what_cannot_be_undone_is_told_with_the_reason(scene: Scene) -> None:
     assert all(scene.is_archived(page) for page in (gone, missing, changed))
     text = scene.run("undo", gone.task_id, "nowhere").stdout
     assert "the hot copy is deleted" in text
-    assert "the ledger has no receipt of it" in text
+    assert "the ledger knows of no move of it" in text
 
 
 def test_a_dry_run_writes_nothing(scene: Scene) -> None:
