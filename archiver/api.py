@@ -15,7 +15,7 @@ from archiver.engine.run import SweepPlan
 from archiver.engine.stop import Stop
 from archiver.ledger.migrate import migrate as migrate_ledger
 from archiver.ledger.postgres import LedgerSettings, PostgresLedger
-from archiver.model import Evidence, Secret, Summary
+from archiver.model import EgressBudget, Evidence, Secret, Summary
 from archiver.ops.clock import SystemClock
 from archiver.reading import Archive, ArchivedObject, ArchivedUrl, open_archive
 from archiver.sources.plugins import PluginSource
@@ -35,6 +35,7 @@ __all__ = [
     "ArchivedObject",
     "ArchivedUrl",
     "Archiver",
+    "EgressBudget",
     "Evidence",
     "FileColdStore",
     "FileHotStore",

@@ -623,12 +623,18 @@ def _plan(settings: Settings, limit: int | None) -> SweepPlan:
 
 
 def _egress(settings: Settings) -> Egress:
-    """Whose reads the budget counts. Where a hot store is billed is not ours to know."""
     is_limited = settings.egress_budget is not None and settings.cold is not None
+    is_directory = isinstance(settings.hot, HotFile)
+    return egress(settings.provider_name, is_limited=is_limited, hot_is_directory=is_directory)
+
+
+def egress(provider: str, *, is_limited: bool, hot_is_directory: bool) -> Egress:
+    """Whose reads a budget counts. Where a hot store is billed is not ours to know."""
+    known = PROVIDERS.get(provider)
     return Egress(
         Allowance(),
-        hot_counts=is_limited and not isinstance(settings.hot, HotFile),
-        cold_counts=is_limited and not PROVIDERS[settings.provider_name].has_free_egress,
+        hot_counts=is_limited and not hot_is_directory,
+        cold_counts=is_limited and not (known is not None and known.has_free_egress),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from archiver.app import shared_bucket
+from archiver.app import egress, shared_bucket
 from archiver.engine.budget import BytesInFlight
 from archiver.engine.evidence import demanded_evidence
 from archiver.engine.lease import Heartbeat
@@ -25,8 +25,10 @@ from archiver.engine.width import FixedWidth
 from archiver.errors import LedgerUnavailable
 from archiver.events import SourceWarning
 from archiver.model import ColdKey
+from archiver.stores.hot_file import FileHotStore
 
 if TYPE_CHECKING:
+    from archiver.engine.egress import Egress
     from archiver.ledger.postgres import PostgresLedger
     from archiver.model import Evidence, Summary
     from archiver.protocols import ArchiveSource, Clock, ColdStore, HotStore, Observer
@@ -68,6 +70,12 @@ def sweep_by_hand(
     """
     for warning in ledger.check_source(source):
         observer(SourceWarning(source.name, warning))
+    plan = plan or SweepPlan(batch_size=500)
+    counted = egress(
+        cold.location(ColdKey("")).provider,
+        is_limited=plan.egress_budget is not None,
+        hot_is_directory=isinstance(hot, FileHotStore),
+    )
     with ExitStack() as closing:
         heartbeat = Heartbeat(ledger.fleet, clock)
         pool = ThreadPool(width=threads_count, clock=clock)
@@ -83,11 +91,12 @@ def sweep_by_hand(
             heartbeat=heartbeat,
             clock=clock,
             observe=observer,
-            plan=plan or SweepPlan(batch_size=500),
+            plan=plan,
             width=FixedWidth(threads_count),
             asked=stop or Stop(),
+            egress=counted,
         )
-        workshop = _Workshop(hot, cold, evidence, ledger, heartbeat, clock)
+        workshop = _Workshop(hot, cold, evidence, counted, ledger, heartbeat, clock)
         return Sweep(run, workshop)(everything=True)
 
 
@@ -98,6 +107,7 @@ class _Workshop:
     hot: HotStore
     cold: ColdStore
     evidence: Evidence | None
+    egress: Egress
     ledger: PostgresLedger
     heartbeat: Heartbeat
     clock: Clock
@@ -124,7 +134,7 @@ class _Workshop:
         here = self.cold.location(ColdKey(""))
         evidence = demanded_evidence(self.evidence, self.cold.capabilities, here.provider)
         shared = shared_bucket(self.hot, self.cold, here.bucket)
-        return Stores(self.hot, self.cold, evidence, shared)
+        return Stores(self.hot, self.cold, evidence, shared, self.egress)
 
     @cached_property
     def _mover(self) -> Mover:

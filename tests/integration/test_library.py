@@ -6,7 +6,8 @@ import ast
 import re
 import subprocess
 import sys
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import pytest
 
 import archiver.api
 from archiver.api import (
+    EgressBudget,
     Evidence,
     FileColdStore,
     FileHotStore,
@@ -25,6 +27,7 @@ from archiver.api import (
     SqlSource,
     Stop,
     Summary,
+    SweepPlan,
     SystemClock,
     errors,
     events,
@@ -39,6 +42,7 @@ from tests.integration.test_writing_a_source import World, create_table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from archiver.model import ColdKey, ColdLocation
     from tests.harness.postgres import Databases
     from tests.harness.scene import Scene
 
@@ -227,6 +231,35 @@ def test_by_hand_too_one_place_is_not_two(avatars: World, tmp_path: Path) -> Non
         )
     assert (summary.archived, summary.released, summary.parked) == (0, 0, 1)
     assert (archive / "a.png").read_bytes() == b"\x89PNG"
+
+
+class _Billed(FileColdStore):
+    """A directory that says it is a store which bills what is read."""
+
+    def location(self, key: ColdKey) -> ColdLocation:
+        return replace(super().location(key), provider="s3")
+
+
+def test_by_hand_too_a_budget_bounds_what_is_read(avatars: World, tmp_path: Path) -> None:
+    hot, cold = _with_picture(avatars, tmp_path)
+    for id_ in ("b", "c"):
+        (hot / "b" / f"{id_}.png").write_bytes(b"\x89PNG")
+        avatars.plant(id_, datetime(2020, 1, 1, tzinfo=UTC))
+    migrate_ledger(Secret(avatars.url), SystemClock())
+    budget = EgressBudget(limit_bytes=9, window_seconds=3_600)  # two are read back
+    with PostgresLedger(LedgerSettings(url=Secret(avatars.url)), SystemClock()) as ledger:
+        summary = sweep_by_hand(
+            avatars.source,
+            ledger=ledger,
+            hot=FileHotStore(hot),
+            cold=_Billed(cold, "avatars-archive", ""),
+            observer=lambda _: None,
+            clock=SystemClock(),
+            plan=SweepPlan(batch_size=100, egress_budget=budget),
+            evidence=Evidence.READBACK,
+        )
+        spent = ledger.spending.spent(budget)
+    assert (summary.stopped, summary.archived, spent.spent_bytes) == ("budget", 2, 8)
 
 
 def test_by_hand_too_a_source_that_takes_anything_is_refused(
