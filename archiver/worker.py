@@ -273,6 +273,7 @@ class Rounds:
         self._shift: OpenShift | None = None
         self._paused = Pause.NOTHING  # as it was told last
         self._round: _Round | None = None
+        self._unswept: SourceName | None = None  # the first that the last round did not reach
         self._is_ending = False
         self.is_closed = False
         self.refusal: SettingsError | None = None  # no further round can be better
@@ -335,11 +336,20 @@ class Rounds:
         if self._is_paused(shift):
             shift.heartbeat.progressed()
             return None
-        for source in self._archiver.source_names:
+        sources = self._in_turn(self._archiver.source_names)
+        self._unswept = None
+        for source in sources:
             if stop.reason is not None:
-                return None
+                self._unswept = source
+                break
             is_good &= self._sweep_one(self._archiver, source, stop)
-        return is_good if stop.reason is None else None
+        # One that used its time up did what it was set to; others were cut short by a wish.
+        return is_good if stop.reason in (None, "duration") else None
+
+    def _in_turn(self, sources: Sequence[SourceName]) -> Sequence[SourceName]:
+        """From the one on whose turn the last round was over: none keeps others waiting."""
+        start = 0 if self._unswept is None else sources.index(self._unswept)
+        return [*sources[start:], *sources[:start]]
 
     def _sweep_one(self, archiver: SweptArchiver, source: SourceName, stop: Stop) -> bool:
         """No failure of one source keeps the next one from being swept, not even a bug's."""

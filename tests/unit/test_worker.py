@@ -115,6 +115,7 @@ class Running:
     timetable: Timetable = field(default_factory=lambda: Timetable(0.2))
     hang_after_seconds: float = 60.0
     drain_seconds: float = _BOUND_SECONDS
+    max_duration_seconds: float | None = None
     stop: Stop = field(default_factory=Stop)
     events: list[Event] = field(default_factory=list)
     pings: list[bool] = field(default_factory=list)
@@ -124,7 +125,9 @@ class Running:
     def __post_init__(self) -> None:
         plan = WorkerPlan(self.timetable, self.drain_seconds, self.hang_after_seconds, "pages")
         observe, clock = self.events.append, self.sources.clock
-        rounds = Rounds(self.sources.open, observe, clock)
+        rounds = Rounds(
+            self.sources.open, observe, clock, max_duration_seconds=self.max_duration_seconds
+        )
         self.worker = Worker(plan, rounds, observe, clock, ping=self.pings.append)
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -212,6 +215,32 @@ def test_outside_its_window_it_waits_and_in_it_a_sweep_is_asked_to_drain_at_its_
         clock.at = now
     assert reasons[0] == "window"
     assert worker.pings == []  # neither good nor bad
+
+
+def test_a_source_whose_turn_did_not_come_is_the_first_of_the_next_round() -> None:
+    """Else one with a backlog of days keeps the others waiting for as long."""
+
+    def until_asked(source: SourceName, stop: Stop) -> Summary:
+        while source == PAGES and stop.reason is None:
+            time.sleep(0.01)
+        return Summary(stopped=stop.reason, state="done" if stop.reason is None else "stopped")
+
+    sources = Sources(source_names=(PAGES, AVATARS), does=until_asked)
+    with running(sources, max_duration_seconds=0.1) as worker:
+        worker.until(lambda: len(sources.sweeps) >= 4)
+    assert sources.sweeps[:4] == [PAGES, AVATARS, PAGES, PAGES]
+
+
+@pytest.mark.parametrize("parked_count", [0, 1])
+def test_a_round_that_used_its_time_up_says_how_it_went(parked_count: int) -> None:
+    def until_asked(_source: SourceName, stop: Stop) -> Summary:
+        while stop.reason is None:
+            time.sleep(0.01)
+        return Summary(state="stopped", stopped=stop.reason, parked=parked_count)
+
+    with running(Sources(does=until_asked), max_duration_seconds=0.05) as worker:
+        worker.until(lambda: worker.pings)
+    assert worker.pings[0] is (parked_count == 0)
 
 
 class _Shifted(SystemClock):
