@@ -9,6 +9,7 @@ what was recorded is released later, what was claimed is taken over.
 from __future__ import annotations
 
 from collections import Counter, deque
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +26,6 @@ from archiver.errors import (
     PermanentError,
     StoreDenied,
     StoreUnavailable,
-    TransientError,
 )
 from archiver.events import (
     CandidatesClaimed,
@@ -40,6 +40,8 @@ from archiver.events import (
 from archiver.model import ColdKey, Pause
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from archiver.engine.move import Mover, Stores
     from archiver.engine.release import Releaser
     from archiver.engine.run import Run
@@ -81,7 +83,7 @@ class Sweep:
         self._failing = Failing(run, self)
         self._recording = Recording(run, self._failing)
         self._purse = Purse(run)
-        self._letting_go = LettingGo(run, workshop.releaser, self._purse)
+        self._letting_go = LettingGo(run, self._open_releaser, self._purse)
         self._stores: Stores | None = None
         self._ready: deque[Claim] = deque()
         self._moving: dict[int, Claim] = {}  # by token number
@@ -119,7 +121,7 @@ class Sweep:
                 run.observe(NothingDue(run.source))
             if run.tally.archived and run.fatal is None:
                 self._housekeep(everything=False)
-        except (FatalError, TransientError) as error:
+        except ArchiverError as error:  # no failure of one sweep is another one's
             failure = error
             self._abandon(error)
         self._purse.settle()
@@ -237,19 +239,16 @@ class Sweep:
         """Open the stores, unless they are; False where one does not answer now."""
         if self._stores is None:
             try:
-                self._stores = self._workshop.stores()
+                with _opening():
+                    self._stores = self._workshop.stores()
             except StoreUnavailable as error:
                 self._failing.store_is_down(error)
                 return False
-            except PermanentError as error:
-                told = {
-                    "store": "cold",
-                    "operation": "open",
-                    "where": "",
-                    "message": str(error),
-                }
-                raise StoreDenied(**told) from error
         return True
+
+    def _open_releaser(self) -> Releaser:
+        with _opening():
+            return self._workshop.releaser()
 
     def _start(self, claim: Claim) -> None:
         self._moving[claim.token.number] = claim
@@ -395,7 +394,8 @@ class Sweep:
     @property
     def _is_out_of_egress(self) -> bool:
         """The budget is spent, or as many as may be claimed are larger than all of it."""
-        return self._purse.is_spent or len(self._passed_over) >= self._run.plan.batch_size
+        is_spent = self._purse.is_spent or self._purse.is_short
+        return is_spent or len(self._passed_over) >= self._run.plan.batch_size
 
     @property
     def _nothing_moves(self) -> bool:
@@ -534,3 +534,13 @@ class Sweep:
         while len(self._ready) > keep:
             self._failing.give_back(self._ready.pop())
         self._failing.flush(is_last=False)
+
+
+@contextmanager
+def _opening() -> Iterator[None]:
+    """What a store refuses while it is opened is no verdict about one object."""
+    try:
+        yield
+    except PermanentError as error:
+        told = {"store": "cold", "operation": "open", "where": "", "message": str(error)}
+        raise StoreDenied(**told) from error

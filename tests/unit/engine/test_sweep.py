@@ -12,6 +12,7 @@ from archiver.errors import (
     LedgerDenied,
     LedgerUnavailable,
     NotSent,
+    ObjectDenied,
     StoreDenied,
 )
 from archiver.model import BadRow, ClaimState, Evidence, Pause
@@ -20,6 +21,7 @@ from tests.fakes.table_source import page
 from tests.unit.engine.world import LEASE_SECONDS, Hangs, World, at, body_of, ids, raising
 
 if TYPE_CHECKING:
+    from archiver.errors import ArchiverError
     from archiver.model import Summary
 
 SEEDS = [0, 1, 2, 3]
@@ -788,17 +790,27 @@ def test_a_ledger_that_denies_everything_is_fatal() -> None:
 
 
 @pytest.mark.parametrize("is_release", [False, True])
-def test_stores_that_cannot_be_opened_leave_nothing_claimed(is_release: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        StoreDenied(store="cold", operation="probe", where="cold-pages"),
+        ObjectDenied(store="cold", operation="stat", where="cold-pages/.archiver/place"),
+    ],
+)
+def test_stores_that_cannot_be_opened_leave_nothing_claimed(
+    refusal: ArchiverError, *, is_release: bool
+) -> None:
     world = World()
     world.plant(*ids(3))
     if is_release:
         world.sweep(release=False)
     worker = world.worker()
-    worker.workshop.refusal = StoreDenied(store="cold", operation="probe", where="cold-pages")
+    worker.workshop.refusal = refusal
 
     summary = worker.sweep()
 
-    assert summary.state == "fatal"
+    assert (summary.state, "credentials" in (summary.error or "")) == ("fatal", True)
+    assert len(worker.told(events.SweepEnded)) == 1
     assert [] == world.held()
     assert {} == world.claim_states()
 
