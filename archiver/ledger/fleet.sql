@@ -113,18 +113,26 @@ returning sweep_id
 
 -- forget_sweeps --
 -- Drop the sweeps of long ago: those that did nothing after days, the others after a year.
--- Bounded, so that a worker that comes back after months does not wait for it.
+-- Bounded, so that a worker that comes back after months does not wait for it. And of those
+-- that are kept for a year, no more than a day's are looked at: this runs with each sweep.
+-- `now()`, as the index is of no use for what changes within a statement.
 delete from archiver.sweep s
 where s.sweep_id in (
-    select o.sweep_id
-    from archiver.sweep o
-    where o.started_at < clock_timestamp() - make_interval(days => %(idle_days)s)
-      and (o.started_at < clock_timestamp() - interval '1 year'
-           or (o.summary ->> 'state' = 'done'
-               and (o.summary ->> 'archived')::bigint = 0
-               and (o.summary ->> 'released')::bigint = 0))
-    order by o.started_at
-    limit 1000
+    (select o.sweep_id
+     from archiver.sweep o
+     where o.started_at < now() - interval '1 year'
+     order by o.started_at
+     limit 500)
+    union all
+    (select o.sweep_id
+     from archiver.sweep o
+     where o.started_at < now() - make_interval(days => %(idle_days)s)
+       and o.started_at > now() - make_interval(days => %(idle_days)s + 1)
+       and o.summary ->> 'error' is null
+       and (o.summary ->> 'archived')::bigint = 0
+       and (o.summary ->> 'released')::bigint = 0
+     order by o.started_at
+     limit 500)
 )
 
 -- end_sweep --

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
+
+from archiver.ledger.queries import load
 
 if TYPE_CHECKING:
     from tests.harness.scene import Scene
@@ -33,6 +36,44 @@ def test_a_pause_of_the_releases_keeps_the_hot_copy_of_what_is_archived(scene: S
     scene.run("resume")
     scene.once()
     assert scene.hot_body(page) is None
+
+
+def test_old_sweeps_are_forgotten_and_those_that_are_kept_not_read_each_time(
+    scene: Scene,
+) -> None:
+    """A worker that has something to do each minute keeps half a million a year."""
+    scene.once()
+    did_nothing = '{"state": "done", "archived": 0, "released": 0, "error": null}'
+    out_of_budget = did_nothing.replace('"done"', '"stopped"')
+    failed = did_nothing.replace("null", '"denied"')
+    worked = did_nothing.replace('"archived": 0', '"archived": 7')
+    old = {
+        "kept": [("1 day", did_nothing), ("3 days", worked), ("2 days", failed)],
+        "dropped": [("2 days", did_nothing), ("2 days", out_of_budget), ("2 years", worked)],
+    }
+    insert = (
+        "insert into archiver.sweep (source, worker_id, started_at, ended_at, summary) "
+        "select %s, 1, now() - %s::interval - n * interval '1 minute', now(), %s::jsonb "
+        "from generate_series(1, %s) n"
+    )
+    connection = scene.hover.connection
+    for name, sweeps in old.items():
+        for age, summary in sweeps:
+            connection.execute(insert, [name, age, summary, 1])
+    connection.execute(insert, ["busy", "4 days", worked, 20_000])
+    connection.execute("analyze archiver.sweep")
+
+    scene.once()
+
+    left = connection.execute(
+        "select source, count(*) from archiver.sweep where source <> 'task_html' group by 1"
+    ).fetchall()
+    assert dict(left) == {"kept": 3, "busy": 20_000}
+    query = b"explain (analyze, timing off) " + load("fleet.sql")["forget_sweeps"]
+    plan = "\n".join(row[0] for row in connection.execute(query, {"idle_days": 2}).fetchall())
+    assert "Seq Scan" not in plan, plan
+    counts = [int(count) for count in re.findall(r"Removed by Filter: (\d+)", plan)]
+    assert sum(counts) < 100, plan
 
 
 def test_every_sweep_is_in_the_history_with_its_counts(scene: Scene) -> None:
