@@ -629,9 +629,10 @@ class Summary:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing was due, and nothing was wrong."""
+        """Nothing was due, or the budget had no room for it; and nothing was wrong."""
         counts = (self.archived, self.released, self.replaced, self.superseded)
-        return self.state == "done" and self.is_clean and not any(counts)
+        has_ended = self.state == "done" or self.stopped == "budget"
+        return has_ended and self.is_clean and not any(counts)
 
     def to_json(self) -> dict[str, object]:
         return {item.name: getattr(self, item.name) for item in fields(self)}

@@ -34,6 +34,7 @@ class Allowance:
     """
 
     def __init__(self) -> None:
+        self.refused_bytes = 0  # what the budget had no room for at last; the sweeps' thread's
         self._lock = threading.Lock()  # guards both
         self._left_bytes = 0
         self._is_shut = False
@@ -140,14 +141,26 @@ class Purse:
         self._allowance = run.egress.allowance
         self._budget = run.plan.egress_budget if run.egress.counts else None
         self._is_scarce = False  # the ledger granted less than it was asked for
+        self.is_short = False  # still no room for what a sweep before was refused
         self.is_spent = False  # no read that counts is begun any more
 
     def open(self) -> None:
-        """Ask for the first block, so that nothing is claimed where there is no room."""
-        if self._budget is not None and self._run.egress.hot_counts:
-            self._allowance.fill(self._ask(self._budget, 0))
-            if self._allowance.left_bytes <= 0:
-                self._end(self._budget)
+        """Ask for the first block, so that nothing is claimed where there is no room.
+
+        What the last sweep was refused decides that: each would claim and give back anew.
+        The canary of the releases may need less.
+        """
+        refused_bytes = self._allowance.refused_bytes
+        if self._budget is None or not (self._run.egress.hot_counts or refused_bytes):
+            return
+        granted_bytes = self._ask(self._budget, refused_bytes)
+        self._allowance.fill(granted_bytes)
+        if granted_bytes >= max(1, refused_bytes):
+            self._allowance.refused_bytes = 0
+        elif refused_bytes:
+            self.is_short = True
+        else:
+            self._end(self._budget, 1)
 
     def refill(self) -> None:
         """Ask for the next block before the last one is used up."""
@@ -176,7 +189,7 @@ class Purse:
         granted_bytes = self._ask(budget, missing_bytes) if missing_bytes > 0 else 0
         if granted_bytes < missing_bytes:
             self._allowance.put_back(granted_bytes)
-            self._end(budget)
+            self._end(budget, refused.size_bytes)
             return False
         self._allowance.fill(granted_bytes)
         return True  # others may be faster: then it is refused again, and asks again
@@ -194,9 +207,12 @@ class Purse:
         self._is_scarce = granted_bytes < wanted_bytes
         return granted_bytes
 
-    def _end(self, budget: EgressBudget) -> None:
+    def _end(self, budget: EgressBudget, refused_bytes: int) -> None:
         self.is_spent = True
         self._allowance.shut()
+        if self.is_short:
+            return  # the sweep before has said so
+        self._allowance.refused_bytes = refused_bytes
         self._run.observe(
             EgressBudgetSpent(self._run.source, budget.limit_bytes, budget.window_seconds)
         )

@@ -127,6 +127,35 @@ def test_a_spent_budget_claims_nothing_and_says_so_once() -> None:
     assert worker.script.calls.count("spending.reserve") == 1
 
 
+def test_what_has_no_room_is_not_claimed_by_each_sweep_and_said_once() -> None:
+    world = world_with(5.5)
+    world.plant(*ids(9))
+    worker = world.worker()
+    assert ended(worker.sweep()) == ("stopped", "budget", 5, 5)
+    began = len(worker.script.calls)
+
+    summary = worker.sweep()
+
+    assert ended(summary) == ("stopped", "budget", 0, 0)
+    assert "claims.claim" not in worker.script.calls[began:]
+    assert len(worker.told(events.EgressBudgetSpent)) == 1
+    assert type(worker.told(events.SweepEnded)[-1]) is events.IdleSweepEnded
+    assert world.spent_bytes() == 5 * SIZE  # what the others could have is given back
+    world.clock.advance(WINDOW_SECONDS + 301)
+    later = world.worker()
+    later.egress = worker.egress
+    assert ended(later.sweep()) == ("done", None, 4, 4)
+
+
+def test_the_canary_gets_the_room_that_is_too_small_for_a_move() -> None:
+    world = world_with(3, cold_counts=True)
+    world.plant("0", content=b"000")
+    world.plant("1", content=bytes(range(30)))  # more than two of the other, not three
+    worker = world.worker()
+    assert ended(worker.sweep(release=False)) == ("stopped", "budget", 1, 0)
+    assert ended(worker.sweep()) == ("stopped", "budget", 0, 1)
+
+
 def test_what_a_sweep_did_not_read_is_there_for_the_next() -> None:
     world = world_with(1000)
     world.plant(*ids(4))
