@@ -322,12 +322,18 @@ class _Parts:
     concurrency: int | None  # None: each source finds its own
     housekept: set[SourceName] = field(default_factory=set)  # all rows were looked at, once
     widths: dict[SourceName, Width] = field(default_factory=dict)  # one sweep's to the next
+    egresses: dict[SourceName, Egress] = field(default_factory=dict)  # likewise
 
     def width_of(self, source: SourceName) -> Width:
         if source not in self.widths:
             fixed = self.concurrency
             self.widths[source] = AutoWidth() if fixed is None else FixedWidth(fixed)
         return self.widths[source]
+
+    def egress_of(self, source: SourceName) -> Egress:
+        if source not in self.egresses:
+            self.egresses[source] = _egress(self.settings_of[source])
+        return self.egresses[source]
 
     def check(self, source: ArchiveSource) -> None:
         for warning in self.ledger.check_source(source):
@@ -404,7 +410,7 @@ class Shift:
             plan=plan,
             width=parts.width_of(source),
             asked=stop,
-            egress=_egress(own),
+            egress=parts.egress_of(source),
         )
         self._shelf.begin_sweep(stop)
         workshop = _Workshop(

@@ -212,8 +212,12 @@ class Worker:
         if set_back_seconds > _SET_BACK_SECONDS:
             self._observe(ClockSetBack(round(set_back_seconds, 3)))
             self._expected = None
-            later = self._schedule.next_after(self._clock.now())
-            self._scheduler.modify_job(_SWEEP, next_run_time=later)
+            job = self._scheduler.get_job(_SWEEP)
+            if job is not None and job.next_run_time is not None:
+                at = self._schedule.after_set_back(
+                    job.next_run_time, set_back_seconds, self._clock.now()
+                )
+                job.modify(next_run_time=at)
         self._scheduler.wakeup()
 
     def _wall_lead(self) -> float:
@@ -316,6 +320,9 @@ class Rounds:
         except ArchiverError as error:  # no ledger, or none that serves us
             self._observe(NoSweep(self._masked(str(error))))
             return False
+        except Exception:  # noqa: BLE001  # a bug, a plugin's perhaps; the next round is due
+            self._observe(Crashed("round", self._masked(traceback.format_exc())))
+            return False
         finally:
             self._round = None
 
@@ -332,17 +339,18 @@ class Rounds:
             self._archiver = self._opened.enter_context(self._open_archiver())
         if self._max_duration_seconds is not None:
             stop = stop.within(self._max_duration_seconds, self._clock)
-        shift, is_good = self._begin_shift(self._archiver), True
-        if self._is_paused(shift):
-            shift.heartbeat.progressed()
-            return None
+        is_good = True
         sources = self._in_turn(self._archiver.source_names)
         self._unswept = None
         for source in sources:
             if stop.reason is not None:
                 self._unswept = source
                 break
-            is_good &= self._sweep_one(self._archiver, source, stop)
+            shift = self._begin_shift(self._archiver)
+            if self._is_paused(shift):
+                shift.heartbeat.progressed()
+                return None
+            is_good &= self._sweep_one(shift, source, stop)
         # One that used its time up did what it was set to; others were cut short by a wish.
         return is_good if stop.reason in (None, "duration") else None
 
@@ -351,10 +359,9 @@ class Rounds:
         start = 0 if self._unswept is None else sources.index(self._unswept)
         return [*sources[start:], *sources[:start]]
 
-    def _sweep_one(self, archiver: SweptArchiver, source: SourceName, stop: Stop) -> bool:
+    def _sweep_one(self, shift: OpenShift, source: SourceName, stop: Stop) -> bool:
         """No failure of one source keeps the next one from being swept, not even a bug's."""
         try:
-            shift = self._begin_shift(archiver)
             summary = shift.sweep(source, stop)
         except ArchiverError:
             raise  # of the ledger itself: the next source would fare no better

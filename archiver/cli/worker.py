@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from archiver.cli.exits import ExitCode
@@ -71,5 +72,6 @@ def _work(backstage: Backstage, settings: Settings, observe: Observer, stop: Sto
 def _end_process(code: ExitCode) -> NoReturn:
     """At once: a thread that hangs, or one that still pings, must not keep the process."""
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with suppress(OSError, ValueError):  # a full disk, a closed pipe
+            stream.flush()
     os._exit(code)

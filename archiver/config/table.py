@@ -267,7 +267,8 @@ MAX_BYTES = Setting(
 MAX_DURATION = Setting(
     "ARCHIVE_MAX_DURATION",
     values.duration(at_least_seconds=0.001),
-    "After this long a run over all sources begins nothing new.",
+    "After this long a run over all sources begins nothing new. The worker's next one begins "
+    "with the next source.",
     "2h",
 )
 EGRESS_BUDGET = Setting(

@@ -44,6 +44,19 @@ class Schedule(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
             return self._next_by_interval(at.astimezone(UTC))
         return next(self._by_crontab(at), None)
 
+    def after_set_back(
+        self, due_at: datetime, seconds: float, now: datetime
+    ) -> datetime | None:
+        """The next fire time in place of `due_at`, where the clock was set back by so much.
+
+        An interval is one of time passed: begun anew at each correction of the clock, a
+        long one might never end.
+        """
+        if self._timetable.crontab is None:
+            earlier = due_at.astimezone(UTC) - timedelta(seconds=seconds)
+            return self._timetable.opens_at(earlier)
+        return self.next_after(now)
+
     def last_but_one(self, now: datetime) -> datetime | None:
         """When the fire time before the last one was; None where too few have come.
 

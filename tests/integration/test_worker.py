@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,8 +19,6 @@ from tests.harness.monitor import running_monitor
 from tests.harness.worker import running_worker
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from archiver.demo.postgres import EmbeddedPostgres
     from tests.harness.scene import Scene
 
@@ -254,6 +253,21 @@ def test_a_store_that_hangs_is_said_and_at_last_the_process_ends(
         it.until(lambda: scene.is_archived(page))  # taken over, after a lease
         assert it.stop() == 0
     assert [] == scene.lost()
+
+
+def test_a_full_disk_behind_the_log_keeps_no_worker_that_hangs(scene: Scene) -> None:
+    scene.due_page()
+    scene.hot.on("get", times=1, delay_seconds=40)
+    changes = {"ARCHIVE_HANG_AFTER": "1s", "ARCHIVE_TIMEOUT": "1h"}
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "archiver"],
+            env=environment(scene.settings | changes),
+            stderr=full,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 3
 
 
 def test_work_that_hangs_beyond_a_drain_keeps_its_lease_until_it_runs_out(

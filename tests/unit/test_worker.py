@@ -267,6 +267,20 @@ def test_a_clock_that_is_set_back_does_not_delay_the_next_sweep() -> None:
     assert 3595 < told.seconds < 3605
 
 
+def test_a_clock_that_is_set_back_again_and_again_puts_no_sweep_off() -> None:
+    """An interval counts the time that passed, not that since the clock was last corrected."""
+    clock = _Moved()
+    sources = Sources(clock=clock)
+    with running(sources, timetable=Timetable(3600.0)) as worker:
+        worker.until(lambda: sources.sweeps)
+        job = worker.worker._scheduler.get_job("sweep")
+        due_at = job.next_run_time
+        clock.lead = timedelta(seconds=-10)
+        worker.until(lambda: worker.told(ClockSetBack))
+        worker.until(lambda: job.next_run_time != due_at)
+    assert abs(due_at - job.next_run_time - timedelta(seconds=10)) < timedelta(seconds=1)
+
+
 class _Moved(SystemClock):
     def __init__(self) -> None:
         self.lead = timedelta()
@@ -333,6 +347,14 @@ def test_a_source_that_fails_stops_no_other_however_it_fails() -> None:
     assert worker.pings[:3] == [False] * 3
 
 
+def test_a_bug_in_what_comes_before_the_sweeps_is_said_and_pinged() -> None:
+    sources = Sources(openings=[ZeroDivisionError()])
+    with running(sources) as worker:
+        worker.until(lambda: len(worker.pings) >= 2)
+    assert "ZeroDivisionError" in worker.told(Crashed)[0].traceback
+    assert worker.pings[:2] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("summary", "is_good"),
     [
@@ -387,6 +409,21 @@ def test_while_all_is_paused_nothing_is_swept_and_it_is_said_once() -> None:
         sources.shifts[0].is_over = True  # the next one joins anew
         worker.until(lambda: sources.sweeps)
     assert [event.pause for event in worker.told(PauseObeyed)] == [Pause.ALL, Pause.NOTHING]
+
+
+def test_a_pause_in_the_middle_of_a_round_keeps_the_next_source_from_beginning() -> None:
+    sources = Sources(source_names=(PAGES, AVATARS))
+
+    def pauses(_source: SourceName, _stop: Stop) -> Summary:
+        sources.fleet.pause = Pause.ALL
+        sources.shifts[0].is_over = True  # the next one joins anew, and learns of it
+        return Summary()
+
+    sources.does = pauses
+    with running(sources) as worker:
+        worker.until(lambda: worker.told(PauseObeyed))
+        time.sleep(0.6)
+    assert sources.sweeps == [PAGES]
 
 
 # --- what hangs ---------------------------------------------------------------------------
