@@ -22,6 +22,7 @@ from archiver.errors import (
     ElsewhereStored,
     NothingToCompare,
     NoUrl,
+    ObjectDenied,
     ObjectMissing,
     ObjectTooLarge,
     SettingsError,
@@ -163,7 +164,8 @@ class Archive:
                     return of_hot(row, row.located.hot)
                 if row.located.cold is not None:
                     return of_cold(row, row.located.cold)
-            except (ObjectMissing, WrongBytes):
+            except (ObjectMissing, ObjectDenied, WrongBytes):
+                # Who may not list a bucket is told that what is gone is denied.
                 before, row = row, self._row(source, id_)
                 if row.located == before.located or not looks_left:
                     raise

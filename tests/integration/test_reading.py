@@ -66,13 +66,13 @@ def flip(scene: Scene, *, keeps_hot: bool = False) -> None:
     assert ran.exit_code == 0, ran.stderr
 
 
-def flip_meanwhile(scene: Scene, kind: str) -> None:
+def flip_meanwhile(scene: Scene, kind: str, **answer: Any) -> None:
     """The same by a process of its own, while the hot store is being asked something."""
 
     def flip_it() -> None:
         archiver(scene.settings, "--once", "--json")
 
-    scene.hot.on(kind, run=flip_it)
+    scene.hot.on(kind, run=flip_it, **answer)
 
 
 def change_row(scene: Scene, page: Page, **columns: object) -> None:
@@ -159,12 +159,19 @@ def test_what_is_opened_says_what_it_is_and_whence(s3_scene: Scene) -> None:
     assert cold.content_encoding == "gzip"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({}, id="gone"),
+        pytest.param({"status": 403, "body": {"message": "Forbidden"}}, id="denied"),
+    ],
+)
 def test_a_row_that_is_flipped_and_released_under_the_read_is_read_again(
-    s3_scene: Scene,
+    s3_scene: Scene, answer: dict[str, Any]
 ) -> None:
-    """G8, for a reader that looked just before."""
+    """G8, for a reader that looked just before; many stores deny what is not there."""
     page = s3_scene.due_page(HTML)
-    flip_meanwhile(s3_scene, "get")
+    flip_meanwhile(s3_scene, "get", **answer)
     with archive_of(s3_scene) as archive:
         assert archive.open("task_html", page.task_id).content() == HTML
     assert s3_scene.hot_body(page) is None
