@@ -99,8 +99,8 @@ class ThreadPool:
             thread = threading.Thread(
                 target=self._serve, name=f"archiver-pool-{number}", daemon=True
             )
+            thread.start()  # where it cannot, there is none to be waited for
             self._threads.append(thread)
-            thread.start()
         with self._changed:
             self._width = width
             self._changed.notify_all()
