@@ -21,7 +21,7 @@ from archiver.engine.pool import ThreadPool
 from archiver.engine.release import Releaser
 from archiver.engine.run import RELEASE_SLICE, Run, SweepPlan
 from archiver.engine.sweep import Sweep
-from archiver.engine.undo import undo
+from archiver.engine.undo import UNDO_GROUP, undo
 from archiver.engine.width import FIRST_WIDTH, MAX_WIDTH, AutoWidth, FixedWidth
 from archiver.errors import (
     BucketMissing,
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
 _DEFAULT_REGION = "us-east-1"  # what S3-compatible stores without regions sign with
 _CLOSE_SECONDS = 1.0  # for threads that hang in a system call when all else has ended
 _SHIFT_SECONDS = 86_400.0
+_UNDO_PATIENCE_SECONDS = 5.0  # with a pause that the hot store asks for
 _SWEEPS_SHARE_OF_A_DRAIN = 0.8  # the rest is for giving back what did not come home
 _LEASE_WAIT_SECONDS = 1.0  # over one lease, before other workers' claims are left to them
 
@@ -293,11 +294,14 @@ class Archiver:
         """
         (chosen,) = self._chosen([source])
         own = self._parts.settings_of[source]
-        pace = LimitedPace("hot", _pace_settings(own), self._parts.clock)
+        # A worker that would claim releases waits for each look, and is not patient for ever.
+        patient = replace(_pace_settings(own), patience_seconds=_UNDO_PATIENCE_SECONDS)
+        pace = LimitedPace("hot", patient, self._parts.clock)
         hot = open_hot(own, min(own.timeout_seconds, own.lease_seconds / 2), pace)
+        size = _in_a_second(UNDO_GROUP, own.requests_per_second)
         try:
             releases = self._ledger.releases(chosen)
-            yield from undo(entries, hot, releases, hold_seconds=hold_seconds)
+            yield from undo(entries, hot, releases, hold_seconds=hold_seconds, group_size=size)
         finally:
             hot.close()
 
@@ -616,7 +620,8 @@ def _plan(settings: Settings, limit: int | None) -> SweepPlan:
     return SweepPlan(
         batch_size=settings.batch_size,
         release=settings.release,
-        release_slice=_release_slice(settings.requests_per_second),
+        # No look may be old when its object is deleted.
+        release_slice=_in_a_second(RELEASE_SLICE, settings.requests_per_second),
         max_objects=min(limits) if limits else None,
         max_bytes=settings.max_bytes,
         egress_budget=settings.egress_budget,
@@ -644,11 +649,11 @@ def egress(provider: str, *, is_limited: bool, hot_is_directory: bool) -> Egress
     )
 
 
-def _release_slice(requests_per_second: float | None) -> int:
-    """As many as are looked at in a second: no look may be old when its object is deleted."""
+def _in_a_second(most_count: int, requests_per_second: float | None) -> int:
+    """As many objects as are looked at in a second, and no more than that many."""
     if requests_per_second is None:
-        return RELEASE_SLICE
-    return max(1, min(RELEASE_SLICE, int(requests_per_second)))
+        return most_count
+    return max(1, min(most_count, int(requests_per_second)))
 
 
 def _pace_settings(settings: Settings) -> PaceSettings:

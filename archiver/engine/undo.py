@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from archiver.model import Entry, HotIdentity, ReceiptId, Recorded, Undone
     from archiver.protocols import HotStore, Releases
 
-_GROUP = 200  # one transaction, during which no release is claimed: a second or two
+UNDO_GROUP = 200  # one transaction, during which no release is claimed: a second or two
 
 
 def undo(
@@ -27,7 +27,7 @@ def undo(
     releases: Releases,
     *,
     hold_seconds: float,
-    group_size: int = _GROUP,
+    group_size: int = UNDO_GROUP,
 ) -> Iterator[Undone]:
     """Undo the releases of these receipts, one of each id; an answer for each, lazily.
 

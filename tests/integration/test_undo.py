@@ -115,6 +115,17 @@ def test_a_sweep_is_undone_and_no_other(scene: Scene) -> None:
     assert [scene.is_archived(it) for it in (before, page, after)] == [True, False, True]
 
 
+def test_a_slow_pace_makes_small_transactions(scene: Scene) -> None:
+    """Releases are not claimed during one: the sweep of a worker would wait until it fails."""
+    archived(scene, 4)
+    scene.settings |= {"ARCHIVE_REQUESTS_PER_SECOND": "2"}
+
+    assert undone(scene, "--since", "1h")["answers"] == {"undone": 4}
+
+    times = scene.hover.connection.execute("select count(distinct at) from archiver.outcome")
+    assert times.fetchall() == [(2,)]
+
+
 def test_all_since_a_time_is_undone_while_the_workers_are_paused(scene: Scene) -> None:
     pages = archived(scene, 3)
     scene.run("pause")
