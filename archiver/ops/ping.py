@@ -36,14 +36,21 @@ class Ping:
         self._http = _open_pool(ca_bundle, proxy_url)
 
     def __call__(self, is_good: bool) -> None:  # noqa: FBT001  # the whole message
-        """Wait for the answer, ten seconds at most; a failure is told, without the URL."""
+        """Wait for the answer, ten seconds at most; a failure is told, without the URL.
+
+        Its status is all that is read: a body without end would keep every later ping.
+        """
         url = self._url.reveal()
         try:
-            answer = self._http.request("GET", url if is_good else failed(url))
+            answer = self._http.request(
+                "GET", url if is_good else failed(url), preload_content=False
+            )
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error  # of too many retries
             self._observe(PingFailed(type(cause).__name__))  # its text quotes the URL
         else:
+            answer.close()
+            answer.release_conn()
             if answer.status >= _FIRST_FAILURE:
                 self._observe(PingFailed(f"HTTP {answer.status}"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -11,20 +12,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_BOUND_SECONDS = 30.0
+
+
 class Monitor:
     """`status` is what it answers from now on."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.status = 200
+        self.body_ends = threading.Event()  # until then what follows the status has no end
+        self.body_ends.set()
         monitor = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 monitor.asked.append(self.path)
                 self.send_response(monitor.status)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", "0" if monitor.body_ends.is_set() else "9")
                 self.end_headers()
+                monitor.body_ends.wait(_BOUND_SECONDS)
 
             def log_message(self, *_args: object) -> None: ...
 

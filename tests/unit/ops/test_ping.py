@@ -56,6 +56,15 @@ def test_a_monitor_that_refuses_is_told_without_its_url(monitor: Monitor, status
     assert _ping(f"{monitor.url}/uuid", 1) == [PingFailed(f"HTTP {status}")]
 
 
+def test_an_answer_without_an_end_keeps_no_later_ping(monitor: Monitor) -> None:
+    monitor.body_ends.clear()
+    try:
+        assert _ping(f"{monitor.url}/uuid", 1, 0) == []
+    finally:
+        monitor.body_ends.set()
+    assert monitor.asked == ["/uuid", "/uuid/fail"]
+
+
 def test_a_monitor_that_is_gone_is_told_without_its_url() -> None:
     (event,) = _ping("http://127.0.0.1:1/secret-uuid", 1)
     assert isinstance(event, PingFailed)
