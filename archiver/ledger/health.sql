@@ -17,7 +17,9 @@ select clock_timestamp() as asked_at,
        (select array_agg(p.what) from archiver.pause p) as pauses,
        max(greatest(
            ended_at,
-           case when is_alive then greatest(started_at, progressed_at) end
+           case when is_alive then started_at end,
+           -- `adopt` keeps a lease and gets on as well, and sweeps nothing.
+           case when is_alive and sweep_id is not null then progressed_at end
        )) as last_at,
        max(progressed_at) filter (
            where is_alive and sweep_id is not null and ended_at is null

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -382,6 +383,18 @@ def test_health_of_a_sweep_under_way_is_whether_it_gets_on(scene: Scene) -> None
         scene.hover.connection.execute((alive + when).encode())
         code, reason = health(scene)
         assert (code, "under way" in reason) == (expected, True)
+
+
+def test_health_of_a_worker_is_not_that_of_an_adopt_beside_it(scene: Scene) -> None:
+    scene.hover.connection.execute(
+        "insert into archiver.worker "
+        "(epoch, lease_until, host, pid, version, started_at, progressed_at) "
+        "select epoch, now() + interval '1 h', %s, 1, '1', now() - interval '1 h', now() "
+        "from archiver.fleet",
+        [socket.gethostname()],
+    )
+    code, reason = health(scene, ARCHIVE_INTERVAL="1m")
+    assert (code, "no sweep on" in reason) == (1, True)
 
 
 def test_health_says_what_is_wrong_with_the_database(scene: Scene) -> None:
