@@ -196,7 +196,13 @@ class Releaser:
         """
         if not releases:
             return [], 0.0
-        seen = self.stores.hot.identify([item.recorded.receipt.location for item in releases])
+        locations = [item.recorded.receipt.location for item in releases]
+        began_at = self.clock.monotonic()
+        seen = self.stores.hot.identify(locations)
+        if self.clock.monotonic() - began_at > self.delete_seconds:
+            # A pause in the middle: the first were seen long before the last. Once more, and
+            # once only, or a store that is always slow would be asked for ever.
+            seen = self.stores.hot.identify(locations)
         looked_at = self.clock.monotonic()
         for bucket in {location.bucket for location, found in seen.items() if found is None}:
             self.stores.hot.probe(bucket)  # many stores say "not found" of a missing bucket too

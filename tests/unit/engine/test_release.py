@@ -425,6 +425,21 @@ def test_a_delete_that_waited_long_is_not_sent_on_what_was_seen_before() -> None
     assert world.hot.peek(at("001")) == b"newer"
 
 
+def test_a_pause_between_two_looks_makes_the_first_one_old() -> None:
+    world = archived(3)
+    world.hot._deletes_by_identity = False
+
+    def pause() -> None:
+        world.clock.sleep(LEASE_SECONDS / 2 + 1)
+        world.hot.plant(at("000"), b"newer")
+
+    world.hot.faults.on("identify", at("002"), run=pause)
+    summary = world.sweep()
+
+    assert (summary.state, summary.released, summary.replaced) == ("done", 2, 1)
+    assert world.hot.peek(at("000")) == b"newer"
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("operation", ["readback", "identify", "delete"])
 def test_a_release_that_was_not_sent_is_as_due_as_before(seed: int, operation: str) -> None:
