@@ -19,6 +19,7 @@ from archiver.errors import (
     HoldingDamaged,
     LedgerUnavailable,
     Mismatch,
+    NotSent,
     ObjectDenied,
     ObjectMissing,
     ObjectTooLarge,
@@ -380,6 +381,9 @@ class Adopting:
         self._flying_count -= len(piece)
         if isinstance(error, FatalError):
             raise error
+        if isinstance(error, NotSent):
+            self._not_sent(error)
+            return
         if isinstance(error, PermanentError) and len(piece) > 1 and self._stopped is None:
             # One bad name must not be the others' fault: halve until it is alone.
             middle = len(piece) // 2
@@ -389,6 +393,11 @@ class Adopting:
         for asked in piece:
             self._reading.refuse(asked.holding, _why(error), str(error))
         self._note_failure(error)
+
+    def _not_sent(self, error: NotSent) -> None:
+        """Nothing was asked of these: the next run does. A long pause ends this one."""
+        if error.retry_after_seconds is not None and self._stopped is None:
+            self._stopped, self._error = "failures", error
 
     def _note_failure(self, error: ArchiverError) -> None:
         """A store that refuses or fails again and again is left alone."""

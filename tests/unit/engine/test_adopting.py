@@ -13,7 +13,7 @@ from archiver.engine.adopting import Adopting, AdoptPlan, Prover, Reading, surve
 from archiver.engine.budget import BytesInFlight
 from archiver.engine.lease import Heartbeat
 from archiver.engine.stop import Stop
-from archiver.errors import BucketMissing, LedgerUnavailable
+from archiver.errors import BucketMissing, LedgerUnavailable, NotSent
 from archiver.events import HoldingRefused, ObjectAdopted
 from archiver.formats.metadata import Origin
 from archiver.model import (
@@ -352,3 +352,32 @@ def test_a_survey_counts_the_same_and_writes_nothing(world: World) -> None:
     assert survey(world.reading(limit=5), world.stop).state == "done"
     limited = survey(world.reading(limit=4), world.stop)
     assert (limited.adopted, limited.stopped) == (4, "limit")
+
+
+def test_what_was_not_asked_before_the_end_is_no_holding_out_of_reach(world: World) -> None:
+    for number in range(6):
+        world.archived(str(number))
+
+    def end_before_its_turn() -> None:
+        world.stop.request("signal")
+        raise NotSent(store="cold", operation="wait", code="the sweep ends")
+
+    world.cold.faults.on("look", run=end_before_its_turn)
+    takeover = world.adopt()
+
+    assert (takeover.state, takeover.stopped) == ("stopped", "signal")
+    assert (takeover.unreachable, takeover.error, world.refused) == (0, None, {})
+
+
+def test_a_pause_longer_than_our_patience_ends_it_and_blames_no_holding(world: World) -> None:
+    for number in range(6):
+        world.archived(str(number))
+    paused = NotSent(store="cold", operation="wait", code="a pause", retry_after_seconds=3600)
+    world.cold.faults.on("look", raise_=paused)
+
+    takeover = world.adopt()
+
+    assert (takeover.state, takeover.stopped) == ("stopped", "failures")
+    assert "a pause" in str(takeover.error)
+    assert (takeover.unreachable, world.refused) == (0, {})
+    assert world.adopt().adopted == 6 - takeover.adopted
