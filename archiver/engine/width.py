@@ -122,6 +122,7 @@ class AutoWidth:
         self._base: tuple[int, float] | None = None  # what trials are compared with
         self._tried: tuple[int, float] | None = None
         self._tried_from = first
+        self._seemed_enough: int | None = None  # a narrower width, by its latest trial
         self._wider, self._narrower = _Trials(), _Trials()
         self._sent_before_count = 0  # under way when it was last halved
         self._calm_since: float | None = None  # None: never throttled, or long ago
@@ -157,6 +158,7 @@ class AutoWidth:
         self._ceiling = max(1, int(self.current * _BELOW_THROTTLING))
         self._decide = self._recover
         self._half = self._doubted_rate = self._base = self._tried = None
+        self._seemed_enough = None
         return self._go(self.current // 2, "throttled")
 
     # --- what an epoch decides ---------------------------------------------------------------
@@ -194,16 +196,23 @@ class AutoWidth:
         self._base, self._tried = (self.current, rate), None
         if known is None or max(rate, known[1]) > _NEWS * min(rate, known[1]):
             self._wider, self._narrower = _Trials(), _Trials()
+            self._seemed_enough = None
         elif tried is not None:  # against before and after: what drifts meanwhile cancels out
             return self._weigh(tried, (known[1] + rate) / 2)
         return self._try()
 
     def _weigh(self, tried: tuple[int, float], rate: float) -> Change | None:
         width, tried_rate = tried
+        seemed_enough, self._seemed_enough = self._seemed_enough, None
         if width > self.current and tried_rate >= rate * _WIDER_GAIN:
             self._half, self._decide = (self.current, rate), self._climb
             return self._go(width, "grows")
         if width < self.current and tried_rate >= rate * _NARROWER_SHARE:
+            if (
+                width != seemed_enough
+            ):  # once may be chance, and chance would lead down and down
+                self._seemed_enough = width
+                return self._go_and_come_back(width)
             self._base = tried
             self._wider = self._wider.in_vain()  # wider brought nothing: it came from there
             self._narrower = _Trials()
@@ -218,14 +227,16 @@ class AutoWidth:
         wider = min(max(self.current + 1, int(self.current * _TRIAL_STEP)), self._ceiling)
         narrower = max(1, int(self.current / _TRIAL_STEP))
         is_wider_due, is_narrower_due = self._wider.is_due(), self._narrower.is_due()
-        self._tried_from = self.current
         if is_wider_due and wider > self.current:
-            self._decide = self._end_trial
-            return self._go(wider, "trial")
+            return self._go_and_come_back(wider)
         if is_narrower_due and narrower < self.current:
-            self._decide = self._end_trial
-            return self._go(narrower, "trial")
+            return self._go_and_come_back(narrower)
         return None
+
+    def _go_and_come_back(self, width: int) -> Change:
+        self._tried_from = self.current
+        self._decide = self._end_trial
+        return self._go(width, "trial")
 
     def _end_trial(self, rate: float) -> Change | None:
         self._tried = (self.current, rate)

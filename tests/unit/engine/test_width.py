@@ -132,6 +132,21 @@ def test_a_wire_that_changes_is_followed(before: float, after: float) -> None:
     assert auto.run(30) >= 0.85 * best_fixed(lambda: Store(after))
 
 
+def test_a_narrower_width_that_does_as_well_by_chance_is_not_believed() -> None:
+    """Else a machine that is busy at times leads it down, step by step."""
+    auto, now, changes = AutoWidth(), 0.0, list[Change]()
+    while now < 60:
+        trials_count = sum(change.after == 21 for change in changes)
+        is_lucky = auto.current == 21 and trials_count == 1
+        now += 1 / (320 if is_lucky else 10 * min(auto.current, 32))
+        auto.ended(now)
+        if (change := auto.look(now, is_full=True)) is not None:
+            changes.append(change)
+    assert sum(change.after == 21 for change in changes) >= 2
+    assert [it for it in changes if it.before == 21 and it.after != 32] == []
+    assert [it for it in changes if it.before == 32 and it.why == "no gain"] == []
+
+
 def test_objects_that_take_long_are_waited_for_before_anything_is_decided() -> None:
     auto = Simulation(AutoWidth(), Store(20.0, capacity=1.0))
 
