@@ -181,6 +181,8 @@ class SourceContract:
     def test_a_flipped_row_goes_back_once_and_only_for_its_cold_key(
         self, world: SourceWorld, tx: psycopg.Connection[Any]
     ) -> None:
+        if not world.source.can_restore:
+            return  # its rows need not be pointed back
         one, right = self._flipped(world, tx)
         other_key = replace(right.cold, key=ColdKey(f"{right.cold.key}~"))
         assert [] == list(world.source.on_restored([replace(right, cold=other_key)], tx))
@@ -193,6 +195,8 @@ class SourceContract:
     def test_a_flipped_row_that_was_captured_again_keeps_its_new_pointer(
         self, world: SourceWorld, tx: psycopg.Connection[Any]
     ) -> None:
+        if not world.source.can_restore:
+            return
         _, right = self._flipped(world, tx)
         world.change("a")
         assert [] == list(world.source.on_restored([right], tx))
@@ -201,8 +205,6 @@ class SourceContract:
         self, world: SourceWorld, tx: psycopg.Connection[Any]
     ) -> tuple[Candidate, Receipt]:
         """A flipped row: as it was before, and its receipt."""
-        if not world.source.can_restore:
-            pytest.skip("its rows cannot be pointed back")
         world.plant("a", LONG_AGO)
         (one,) = self.candidates(world, tx)
         right = receipt_for(one, world.source)
@@ -240,8 +242,8 @@ class SourceContract:
     ) -> None:
         try:
             assert [] == list(world.source.holdings(limit, None, tx))
-        except SourceRefused as exc:  # `check` proves a section or method that is there
-            pytest.skip(f"it does not tell its holdings: {exc}")
+        except SourceRefused:
+            return  # it need not tell them; `check` proves a section or method that is there
         for id_ in ["d", "b", "a", "e", "c"]:
             world.plant(id_, LONG_AGO)
         due = self.candidates(world, tx)
