@@ -92,7 +92,7 @@ class PostgresRecords:
         self, source: SourceName | None, since: datetime, until: datetime | None
     ) -> Iterator[Entry]:
         asked = {"source": source, "since": since, "until": until or _NO_END}
-        return self._pages("list_entries", asked, _entry)
+        return self._pages(_SQL["list_entries"], asked, _entry)
 
     def newest_entries(
         self,
@@ -102,7 +102,7 @@ class PostgresRecords:
         worker: WorkerId | None = None,
     ) -> Iterator[Entry]:
         asked = {"source": source, "since": since, "until": until or _NO_END}
-        return self._pages("list_newest_entries", {**asked, "worker_id": worker}, _entry)
+        return self._pages(_SQL["list_newest_entries"], {**asked, "worker_id": worker}, _entry)
 
     def newest_entries_of(
         self, ids: Collection[CandidateId], source: SourceName | None
@@ -115,16 +115,16 @@ class PostgresRecords:
         self, source: SourceName | None, since: datetime, until: datetime | None
     ) -> Iterator[RecordedAdoption]:
         asked = {"source": source, "since": since, "until": until or _NO_END}
-        return self._pages("list_adoptions", asked, rows.adoption_from)
+        return self._pages(_SQL["list_adoptions"], asked, rows.adoption_from)
 
     def _pages(
-        self, query: str, asked: Mapping[str, object], made_of: Callable[[Row], T]
+        self, query: bytes, asked: Mapping[str, object], made_of: Callable[[Row], T]
     ) -> Iterator[T]:
         """By keyset: a cursor would keep a snapshot, and with it every dead row, for hours."""
         after = {"after_at": _BEGINNING, "after_id": 0}
         while True:
-            with self._database.transaction(query) as tx:
-                page = fetch(tx, _SQL[query], {**asked, **after, "limit": _PAGE_ENTRIES})
+            with self._database.transaction("entries") as tx:
+                page = fetch(tx, query, {**asked, **after, "limit": _PAGE_ENTRIES})
             yield from map(made_of, page)
             if len(page) < _PAGE_ENTRIES:
                 return

@@ -129,23 +129,12 @@ order by a.receipt_id desc
 -- A page of the receipts of moves of a time, each with how it ended last, by (archived_at, receipt_id).
 -- The bare comparison is there for the index, which keeps each time once; the lateral joins
 -- take two looks at an index for each receipt, however many releases are pending.
-with page as materialized (
-    select a.*
-    from archiver.archived a
-    where a.archived_at >= greatest(%(since)s::timestamptz, %(after_at)s::timestamptz)
-      and (a.archived_at, a.receipt_id) > (%(after_at)s::timestamptz, %(after_id)s)
-      and a.archived_at < %(until)s::timestamptz
-      and (%(source)s::text is null or a.source = %(source)s)
-      and a.hot_bucket is not null
-    order by a.archived_at, a.receipt_id
-    limit %(limit)s
-)
 select a.receipt_id, a.source, a.id, a.epoch, a.worker_id, a.number, a.hot_bucket,
        a.hot_path, a.provider, a.cold_bucket, a.cold_key, a.size_bytes, a.digest,
        a.content_digest, a.etag, a.hot_size_bytes, a.hot_etag, a.hot_version,
        a.hot_modified_at, a.evidence, a.group_id, a.archived_at,
        p.receipt_id is not null as is_pending, o.outcome, o.detail, o.at as ended_at
-from page a
+from archiver.archived a
 left join lateral (
     select r.receipt_id
     from archiver.release r
@@ -159,37 +148,22 @@ left join lateral (
     order by e.at desc
     limit 1
 ) as o on true
+where a.archived_at >= greatest(%(since)s::timestamptz, %(after_at)s::timestamptz)
+  and (a.archived_at, a.receipt_id) > (%(after_at)s::timestamptz, %(after_id)s)
+  and a.archived_at < %(until)s::timestamptz
+  and (%(source)s::text is null or a.source = %(source)s)
+  and a.hot_bucket is not null
 order by a.archived_at, a.receipt_id
+limit %(limit)s
 
 -- list_newest_entries --
 -- The same of one source, and of one worker where one is asked for: of each id the last move.
-with page as materialized (
-    select a.*
-    from archiver.archived a
-    where a.archived_at >= greatest(%(since)s::timestamptz, %(after_at)s::timestamptz)
-      and (a.archived_at, a.receipt_id) > (%(after_at)s::timestamptz, %(after_id)s)
-      and a.archived_at < %(until)s::timestamptz
-      and a.source = %(source)s
-      and a.hot_bucket is not null
-      and (%(worker_id)s::bigint is null or a.worker_id = %(worker_id)s)
-      and a.receipt_id = (
-          select max(n.receipt_id)
-          from archiver.receipt n
-          join archiver.place p using (place_id)
-          where n.id = a.id and n.source = a.source
-            and p.hot_bucket is not null
-            and n.archived_at < %(until)s::timestamptz
-            and (%(worker_id)s::bigint is null or n.worker_id = %(worker_id)s)
-      )
-    order by a.archived_at, a.receipt_id
-    limit %(limit)s
-)
 select a.receipt_id, a.source, a.id, a.epoch, a.worker_id, a.number, a.hot_bucket,
        a.hot_path, a.provider, a.cold_bucket, a.cold_key, a.size_bytes, a.digest,
        a.content_digest, a.etag, a.hot_size_bytes, a.hot_etag, a.hot_version,
        a.hot_modified_at, a.evidence, a.group_id, a.archived_at,
        p.receipt_id is not null as is_pending, o.outcome, o.detail, o.at as ended_at
-from page a
+from archiver.archived a
 left join lateral (
     select r.receipt_id
     from archiver.release r
@@ -203,30 +177,32 @@ left join lateral (
     order by e.at desc
     limit 1
 ) as o on true
+where a.archived_at >= greatest(%(since)s::timestamptz, %(after_at)s::timestamptz)
+  and (a.archived_at, a.receipt_id) > (%(after_at)s::timestamptz, %(after_id)s)
+  and a.archived_at < %(until)s::timestamptz
+  and a.source = %(source)s
+  and a.hot_bucket is not null
+  and (%(worker_id)s::bigint is null or a.worker_id = %(worker_id)s)
+  and a.receipt_id = (
+      select max(n.receipt_id)
+      from archiver.receipt n
+      join archiver.place p using (place_id)
+      where n.id = a.id and n.source = a.source
+        and p.hot_bucket is not null
+        and n.archived_at < %(until)s::timestamptz
+        and (%(worker_id)s::bigint is null or n.worker_id = %(worker_id)s)
+  )
 order by a.archived_at, a.receipt_id
+limit %(limit)s
 
 -- list_newest_entries_of --
 -- The receipt of the last move of each of these ids, in whatever sources have it.
-with page as materialized (
-    select a.*
-    from archiver.archived a
-    where a.id = any(%(ids)s)
-      and (%(source)s::text is null or a.source = %(source)s)
-      and a.hot_bucket is not null
-      and a.receipt_id = (
-          select max(n.receipt_id)
-          from archiver.receipt n
-          join archiver.place p using (place_id)
-          where n.id = a.id and n.source = a.source
-            and p.hot_bucket is not null
-      )
-)
 select a.receipt_id, a.source, a.id, a.epoch, a.worker_id, a.number, a.hot_bucket,
        a.hot_path, a.provider, a.cold_bucket, a.cold_key, a.size_bytes, a.digest,
        a.content_digest, a.etag, a.hot_size_bytes, a.hot_etag, a.hot_version,
        a.hot_modified_at, a.evidence, a.group_id, a.archived_at,
        p.receipt_id is not null as is_pending, o.outcome, o.detail, o.at as ended_at
-from page a
+from archiver.archived a
 left join lateral (
     select r.receipt_id
     from archiver.release r
@@ -240,6 +216,16 @@ left join lateral (
     order by e.at desc
     limit 1
 ) as o on true
+where a.id = any(%(ids)s)
+  and (%(source)s::text is null or a.source = %(source)s)
+  and a.hot_bucket is not null
+  and a.receipt_id = (
+      select max(n.receipt_id)
+      from archiver.receipt n
+      join archiver.place p using (place_id)
+      where n.id = a.id and n.source = a.source
+        and p.hot_bucket is not null
+  )
 order by a.id, a.source
 
 -- list_adoptions --

@@ -33,11 +33,11 @@ class PostgresSpending:
         return granted
 
     def settle(self, unused_bytes: int) -> None:
-        query = "give_back" if unused_bytes > 0 else "owe"
+        query = _SQL["give_back"] if unused_bytes > 0 else _SQL["owe"]
         asked = {"bytes": abs(unused_bytes), "row_seconds": _ROW_SECONDS}
         with self._database.transaction("settle") as tx:
             tx.execute(_SQL["lock_spending"])
-            tx.execute(_SQL[query], asked)
+            tx.execute(query, asked)
 
     def spent(self, budget: EgressBudget) -> Spent:
         with self._database.transaction("spent") as tx:
