@@ -1,94 +1,47 @@
-"""The only place where the parts meet: settings in, a working archiver out."""
+"""Where the parts meet: settings in, a working archiver out."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from archiver.config import ColdFile, ColdS3, HotFile, HotS3, HotSupabase
-from archiver.config.values import is_loopback
 from archiver.engine.adopting import Adopting, AdoptPlan, Prover, Reading, survey
 from archiver.engine.budget import BytesInFlight
-from archiver.engine.egress import Allowance, Egress
-from archiver.engine.evidence import demanded_evidence
 from archiver.engine.lease import Heartbeat
-from archiver.engine.move import Mover, Stores
 from archiver.engine.pool import ThreadPool
-from archiver.engine.release import Releaser
-from archiver.engine.run import RELEASE_SLICE, Run, SweepPlan
-from archiver.engine.sweep import Sweep
 from archiver.engine.undo import UNDO_GROUP, undo
-from archiver.engine.width import FIRST_WIDTH, MAX_WIDTH, AutoWidth, FixedWidth
-from archiver.errors import (
-    BucketMissing,
-    FatalError,
-    KeyTaken,
-    LedgerUnavailable,
-    PermanentError,
-    SettingsError,
-    SourceRefused,
-    UnusableName,
-)
-from archiver.events import BacklogCounted, SourceWarning, StoreProbed, SweepFailed
+from archiver.engine.width import FIRST_WIDTH
+from archiver.errors import LedgerUnavailable, SettingsError, SourceRefused
+from archiver.events import BacklogCounted
 from archiver.ledger.migrate import apply_statements
 from archiver.ledger.migrate import migrate as migrate_ledger
-from archiver.ledger.postgres import LedgerSettings, PostgresLedger
-from archiver.model import Capabilities, ColdKey, HotLocation, Summary
+from archiver.ledger.postgres import PostgresLedger
+from archiver.model import Summary
+from archiver.opening import (
+    NEVER_WRITES,
+    in_a_second,
+    ledger_settings,
+    migrate_url_of,
+    open_cold,
+    open_hot,
+    open_source,
+    pace_settings,
+)
+from archiver.shift import Parts, Shift, sweep_plan
 from archiver.sources.finding import find_source
-from archiver.sources.plugins import PluginSettings, load_plugin
 from archiver.sources.sql_file import SqlFile
-from archiver.sources.sql_source import SourceParameters, SqlSource
-from archiver.stores.cold_file import FileColdStore
-from archiver.stores.cold_s3 import S3ColdStore
-from archiver.stores.hot_file import FileHotStore
-from archiver.stores.hot_s3 import S3HotStore
-from archiver.stores.pace import LimitedPace, Pace, PaceSettings
-from archiver.stores.providers import FROZEN_CLASSES, PLACE_MARKER, PROVIDERS
-from archiver.stores.s3 import S3Settings
-from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
+from archiver.stores.pace import LimitedPace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from archiver.config import Cold, Hot, Settings, SourceSettings
+    from archiver.config import Settings
     from archiver.engine.stop import Stop
-    from archiver.engine.width import Width
-    from archiver.model import (
-        Entry,
-        Evidence,
-        Offer,
-        Secret,
-        SourceName,
-        Spent,
-        Takeover,
-        Undone,
-    )
-    from archiver.protocols import (
-        ArchiveSource,
-        Clock,
-        ColdStore,
-        Fleet,
-        HotStore,
-        Observer,
-        Records,
-    )
-    from archiver.stores.cold_boto3 import Boto3ColdStore
-    from archiver.stores.providers import S3Client
+    from archiver.model import Entry, Offer, SourceName, Spent, Takeover, Undone
+    from archiver.protocols import ArchiveSource, Clock, Fleet, Observer, Records
 
-_DEFAULT_REGION = "us-east-1"  # what S3-compatible stores without regions sign with
-_CLOSE_SECONDS = 1.0  # for threads that hang in a system call when all else has ended
-_SHIFT_SECONDS = 86_400.0
 _UNDO_PATIENCE_SECONDS = 5.0  # with a pause that the hot store asks for
-_SWEEPS_SHARE_OF_A_DRAIN = 0.8  # the rest is for giving back what did not come home
-_LEASE_WAIT_SECONDS = 1.0  # over one lease, before other workers' claims are left to them
-
-NEVER_WRITES = Capabilities(  # of a cold store that is only read: nothing is tried out
-    enforces_signed_digest=False, enforces_create=False, returns_digest=False
-)
 
 
 @contextmanager
@@ -107,7 +60,7 @@ def open_archiver(settings: Settings, observer: Observer, clock: Clock) -> Itera
 
 def migrate(settings: Settings, clock: Clock) -> list[str]:
     """Bring the ledger's tables up to this version; the names of what was applied."""
-    return migrate_ledger(_migrate_url(settings), clock)
+    return migrate_ledger(migrate_url_of(settings), clock)
 
 
 def needs(settings: Settings, source: str) -> list[str]:
@@ -119,7 +72,7 @@ def needs(settings: Settings, source: str) -> list[str]:
 
 def apply_needs(settings: Settings, source: str, clock: Clock) -> None:
     """Apply them, one process at a time."""
-    apply_statements(_migrate_url(settings), needs(settings, source), clock)
+    apply_statements(migrate_url_of(settings), needs(settings, source), clock)
 
 
 class Archiver:
@@ -137,7 +90,7 @@ class Archiver:
         self._ledger = ledger
         self._sources = {source.name: source for source in sources}
         self._observe = observer
-        self._parts = _Parts(
+        self._parts = Parts(
             ledger=ledger,
             sources=self._sources,
             settings_of={it.name: it.settings for it in settings.of_sources},
@@ -199,7 +152,7 @@ class Archiver:
                 if shift.has_work_left:  # by a sweep that lost its ledger
                     break
                 left = None if limit is None else limit - total.archived
-                plan = _plan(self._settings, left)
+                plan = sweep_plan(self._settings, left)
                 total = total.plus(shift.drain(source.name, plan, stop))
         return total
 
@@ -231,7 +184,7 @@ class Archiver:
             # So nothing needs to be probed: keys that may only read will do.
             pace = LimitedPace(
                 "cold",
-                _pace_settings(settings),
+                pace_settings(settings),
                 self._parts.clock,
                 is_stopping=lambda: stop.reason is not None,
             )
@@ -239,7 +192,7 @@ class Archiver:
             held.callback(cold.close)
             pool = ThreadPool(width=reading.plan.concurrency, clock=self._parts.clock)
             held.callback(pool.every(heartbeat.interval_seconds, heartbeat.beat))
-            held.callback(pool.close, timeout_seconds=_CLOSE_SECONDS)
+            held.callback(pool.close)
             prover = Prover(reading.source, cold, BytesInFlight())
             return Adopting(reading, prover, pool, heartbeat, stop)()
 
@@ -295,10 +248,10 @@ class Archiver:
         (chosen,) = self._chosen([source])
         own = self._parts.settings_of[source]
         # A worker that would claim releases waits for each look, and is not patient for ever.
-        patient = replace(_pace_settings(own), patience_seconds=_UNDO_PATIENCE_SECONDS)
+        patient = replace(pace_settings(own), patience_seconds=_UNDO_PATIENCE_SECONDS)
         pace = LimitedPace("hot", patient, self._parts.clock)
         hot = open_hot(own, min(own.timeout_seconds, own.lease_seconds / 2), pace)
-        size = _in_a_second(UNDO_GROUP, own.requests_per_second)
+        size = in_a_second(UNDO_GROUP, own.requests_per_second)
         try:
             releases = self._ledger.releases(chosen)
             yield from undo(entries, hot, releases, hold_seconds=hold_seconds, group_size=size)
@@ -312,551 +265,3 @@ class Archiver:
             problem = f"--source {unknown[0]}: no such source; configured are {known}"
             raise SettingsError(problems=(problem,))
         return [s for name, s in self._sources.items() if not names or name in names]
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What the shifts of one process have in common."""
-
-    ledger: PostgresLedger
-    sources: Mapping[SourceName, ArchiveSource]
-    settings_of: Mapping[SourceName, Settings]
-    observe: Observer
-    clock: Clock
-    concurrency: int | None  # None: each source finds its own
-    housekept: set[SourceName] = field(default_factory=set)  # all rows were looked at, once
-    widths: dict[SourceName, Width] = field(default_factory=dict)  # one sweep's to the next
-    egresses: dict[SourceName, Egress] = field(default_factory=dict)  # likewise
-
-    def width_of(self, source: SourceName) -> Width:
-        if source not in self.widths:
-            fixed = self.concurrency
-            self.widths[source] = AutoWidth() if fixed is None else FixedWidth(fixed)
-        return self.widths[source]
-
-    def egress_of(self, source: SourceName) -> Egress:
-        if source not in self.egresses:
-            self.egresses[source] = _egress(self.settings_of[source])
-        return self.egresses[source]
-
-    def check(self, source: ArchiveSource) -> None:
-        for warning in self.ledger.check_source(source):
-            self.observe(SourceWarning(source.name, warning))
-
-
-class Shift:
-    """A worker at work: its lease, its threads and its open stores, over one sweep or many.
-
-    It belongs to the thread that sweeps; `heartbeat` may be read by others. A lease that is
-    lost and work that hangs end it: the next shift begins with new ones.
-    """
-
-    def __init__(self, parts: _Parts, settings: Settings) -> None:
-        self._parts = parts
-        self._plan = _plan(settings, None)
-        self._trusted: set[SourceName] = set()
-        self._began_at = parts.clock.monotonic()
-        fleet = parts.ledger.fleet
-        with ExitStack() as opened:
-            self.heartbeat = Heartbeat(fleet, parts.clock)
-            opened.callback(self._leave)
-            # Undone in the opposite order: the threads end first, under a lease still kept.
-            self._shelf = _Shelf(fleet, self.heartbeat, parts.clock)
-            opened.callback(self._shelf.close)
-            self._pool = ThreadPool(width=1, clock=parts.clock)  # each sweep sets its own
-            beating = self._pool.every(self.heartbeat.interval_seconds, self.heartbeat.beat)
-            opened.callback(beating)
-            opened.callback(self._pool.close, timeout_seconds=_CLOSE_SECONDS)
-            self._closing = opened.pop_all()
-
-    @property
-    def has_work_left(self) -> bool:
-        """Work of an ended sweep hangs in the threads, or its result was not fetched."""
-        return self._pool.under_way_count > 0
-
-    @property
-    def is_over(self) -> bool:
-        """No further sweep should begin in it.
-
-        After a day for no other reason than that what was learned of the stores is asked
-        again then: what a probe saw, and which credentials they are.
-        """
-        is_old = self._parts.clock.monotonic() > self._began_at + _SHIFT_SECONDS
-        return is_old or self.has_work_left or not self.heartbeat.has_lease
-
-    def sweep(self, source: SourceName, stop: Stop) -> Summary:
-        """One sweep of the worker's: it waits for nothing, since the next one looks again."""
-        plan = replace(
-            self._plan,
-            retry_wait_seconds=0.0,
-            takeover_wait_seconds=0.0,
-            drain_seconds=self._plan.drain_seconds * _SWEEPS_SHARE_OF_A_DRAIN,
-        )
-        return self.drain(source, plan, stop)
-
-    def drain(self, source: SourceName, plan: SweepPlan, stop: Stop) -> Summary:
-        """Sweep one source, and note it in the ledger; every failure is in the summary."""
-        if (refused := self._refused(source)) is not None:
-            return refused
-        parts = self._parts
-        offering, own = parts.sources[source], parts.settings_of[source]
-        run = Run(
-            source=source,
-            claims=parts.ledger.claims(
-                offering, release_grace_seconds=own.release_grace_seconds
-            ),
-            releases=parts.ledger.releases(offering),
-            spending=parts.ledger.spending,
-            pool=self._pool,
-            heartbeat=self.heartbeat,
-            clock=parts.clock,
-            observe=parts.observe,
-            plan=plan,
-            width=parts.width_of(source),
-            asked=stop,
-            egress=parts.egress_of(source),
-        )
-        self._shelf.begin_sweep(stop)
-        workshop = _Workshop(
-            source, own, self._shelf, self.heartbeat, run.egress, parts.observe, parts.clock
-        )
-        summary = self._recorded(source, Sweep(run, workshop))
-        if summary.state == "fatal":
-            self._trusted.discard(source)  # it is proven again: it may be what has changed
-        else:
-            parts.housekept.add(source)
-        return summary
-
-    def close(self) -> None:
-        self._closing.close()
-
-    def _refused(self, source: SourceName) -> Summary | None:
-        """The summary of a source that cannot be trusted now; None: it can."""
-        if source in self._trusted:
-            return None
-        try:
-            self._parts.check(self._parts.sources[source])
-        except (FatalError, LedgerUnavailable) as error:
-            self._parts.observe(SweepFailed(source, str(error)))
-            return Summary(state="fatal", error=str(error))
-        self._trusted.add(source)
-        return None
-
-    def _recorded(self, source: SourceName, sweep: Sweep) -> Summary:
-        """Run a sweep and note it; one that the database cannot be told of ran all the same."""
-        fleet, sweep_id = self._parts.ledger.fleet, None
-        with suppress(LedgerUnavailable):
-            sweep_id = fleet.sweep_began(source)
-        summary = sweep(everything=source not in self._parts.housekept)
-        if sweep_id is not None:
-            with suppress(LedgerUnavailable):
-                fleet.sweep_ended(sweep_id, summary)
-        return summary
-
-    def _leave(self) -> None:
-        """End the lease; where the database is gone it runs out by itself, and counts stay.
-
-        A thread that hangs may still finish its put or its delete: then the lease must run
-        out, as that of a dead worker does, before another one begins the same.
-        """
-        if not self.has_work_left:
-            with suppress(LedgerUnavailable):
-                self._parts.ledger.fleet.leave()
-
-
-class _Shelf:
-    """The open stores of a process: one of each, however many sources use it.
-
-    So are their paces: one of each account, for all its buckets.
-    """
-
-    def __init__(self, fleet: Fleet, heartbeat: Heartbeat, clock: Clock) -> None:
-        self.fleet = fleet
-        self.in_flight = BytesInFlight()
-        self._heartbeat = heartbeat
-        self._clock = clock
-        self._stop: Stop | None = None  # of the sweep under way
-        self._paces: dict[tuple[str | None, ...], LimitedPace] = {}
-        self._hot: dict[tuple[Hot | None, float], HotStore] = {}
-        self._cold: dict[tuple[Cold | None, str], ColdStore] = {}
-        self._seen: dict[tuple[Cold | None, str], tuple[Capabilities, bool]] = {}
-        self.told: set[SourceName] = set()  # whose observer knows what was seen
-
-    def hot(self, settings: Settings, timeout_seconds: float) -> HotStore:
-        key = (settings.hot, timeout_seconds)
-        if key not in self._hot:
-            pace = self._pace("hot", settings)
-            self._hot[key] = open_hot(settings, timeout_seconds, pace)
-        return self._hot[key]
-
-    def cold(self, settings: Settings) -> ColdStore:
-        key = (settings.cold, settings.path_prefix)
-        if key not in self._cold:
-            capabilities, _ = self.capabilities(settings)
-            pace = self._pace("cold", settings)
-            self._cold[key] = open_cold(settings, capabilities, pace)
-        return self._cold[key]
-
-    def capabilities(self, settings: Settings) -> tuple[Capabilities, bool]:
-        """What the cold store enforces, and whether that was remembered instead of tried."""
-        key = (settings.cold, settings.path_prefix)
-        if key not in self._seen:
-            pace = self._pace("cold", settings)
-            self._seen[key] = _capabilities(settings, self.fleet, pace)
-        return self._seen[key]
-
-    def hurry(self, seconds: float) -> None:
-        """Let nobody wait for a turn that comes later than that."""
-        for pace in self._paces.values():
-            pace.hurry(seconds)
-
-    def begin_sweep(self, stop: Stop) -> None:
-        """Let whoever waits have time again, until this stop."""
-        self._stop = stop
-        for pace in self._paces.values():
-            pace.relax()
-
-    def _pace(self, store: Literal["hot", "cold"], settings: Settings) -> LimitedPace:
-        account = (store, *_account(settings.hot if store == "hot" else settings.cold))
-        if account not in self._paces:
-            self._paces[account] = LimitedPace(
-                store,
-                _pace_settings(settings),
-                self._clock,
-                is_stopping=lambda: self._stop is not None and self._stop.reason is not None,
-                waits=self._heartbeat.progressed,
-                require=self._heartbeat.require,
-            )
-        return self._paces[account]
-
-    def close(self) -> None:
-        for hot in self._hot.values():
-            hot.close()
-        for cold in self._cold.values():
-            cold.close()
-
-
-@dataclass
-class _Workshop:
-    """Opens the stores of one source once a claim or a release has come back non-empty."""
-
-    source: SourceName
-    settings: Settings
-    shelf: _Shelf
-    heartbeat: Heartbeat
-    egress: Egress
-    observe: Observer
-    clock: Clock
-
-    def stores(self) -> Stores:
-        return self._stores
-
-    def mover(self) -> Mover:
-        return self._mover
-
-    def releaser(self) -> Releaser:
-        return self._releaser
-
-    def hurry(self, seconds: float) -> None:
-        self.shelf.hurry(seconds)
-
-    @cached_property
-    def _stores(self) -> Stores:
-        settings = self.settings
-        capabilities, was_remembered = self.shelf.capabilities(settings)
-        evidence = demanded_evidence(
-            settings.evidence,
-            capabilities,
-            settings.provider_name,
-            can_read_back=not _is_frozen(settings.cold),
-        )
-        if self.source not in self.shelf.told:
-            self.shelf.told.add(self.source)
-            self._tell(capabilities, evidence, was_remembered=was_remembered)
-        hot = self.shelf.hot(settings, settings.timeout_seconds)
-        cold = self.shelf.cold(settings)
-        shared = shared_bucket(hot, cold, settings.bucket_name)
-        return Stores(hot, cold, evidence, shared, self.egress)
-
-    def _tell(
-        self, capabilities: Capabilities, evidence: Evidence, *, was_remembered: bool
-    ) -> None:
-        self.observe(
-            StoreProbed(
-                provider=self.settings.provider_name,
-                bucket=self.settings.bucket_name,
-                enforces_signed_digest=capabilities.enforces_signed_digest,
-                enforces_create=capabilities.enforces_create,
-                returns_digest=capabilities.returns_digest,
-                evidence=str(evidence),
-                was_remembered=was_remembered,
-                etag_is_md5=capabilities.etag_is_md5,
-            )
-        )
-
-    @cached_property
-    def _mover(self) -> Mover:
-        ledger_id = self.shelf.fleet.ledger_id
-        return Mover(self._stores, self.shelf.in_flight, self.heartbeat, ledger_id)
-
-    @cached_property
-    def _releaser(self) -> Releaser:
-        # A hot store of its own: a delete must end while the lease lasts, a read need not.
-        delete_seconds = min(self.settings.timeout_seconds, self.settings.lease_seconds / 2)
-        hot = self.shelf.hot(self.settings, delete_seconds)
-        return Releaser(
-            stores=replace(self._stores, hot=hot),
-            heartbeat=self.heartbeat,
-            clock=self.clock,
-            delete_seconds=delete_seconds,
-        )
-
-
-# --- settings, handed to each room ----------------------------------------------------------
-
-
-def _plan(settings: Settings, limit: int | None) -> SweepPlan:
-    limits = [it for it in (limit, settings.max_objects) if it is not None]
-    return SweepPlan(
-        batch_size=settings.batch_size,
-        release=settings.release,
-        # No look may be old when its object is deleted.
-        release_slice=_in_a_second(RELEASE_SLICE, settings.requests_per_second),
-        max_objects=min(limits) if limits else None,
-        max_bytes=settings.max_bytes,
-        egress_budget=settings.egress_budget,
-        max_failure_ratio=settings.max_failure_ratio,
-        retry_wait_seconds=settings.once_wait_seconds,
-        takeover_wait_seconds=settings.lease_seconds + _LEASE_WAIT_SECONDS,
-        retry_base_seconds=settings.retry_base_seconds,
-        drain_seconds=settings.drain_timeout_seconds,
-    )
-
-
-def _egress(settings: Settings) -> Egress:
-    is_limited = settings.egress_budget is not None and settings.cold is not None
-    is_directory = isinstance(settings.hot, HotFile)
-    return egress(settings.provider_name, is_limited=is_limited, hot_is_directory=is_directory)
-
-
-def egress(provider: str, *, is_limited: bool, hot_is_directory: bool) -> Egress:
-    """Whose reads a budget counts. Where a hot store is billed is not ours to know."""
-    known = PROVIDERS.get(provider)
-    return Egress(
-        Allowance(),
-        hot_counts=is_limited and not hot_is_directory,
-        cold_counts=is_limited and not (known is not None and known.has_free_egress),
-    )
-
-
-def _in_a_second(most_count: int, requests_per_second: float | None) -> int:
-    """As many objects as are looked at in a second, and no more than that many."""
-    if requests_per_second is None:
-        return most_count
-    return max(1, min(most_count, int(requests_per_second)))
-
-
-def _pace_settings(settings: Settings) -> PaceSettings:
-    return PaceSettings(
-        requests_per_second=settings.requests_per_second,
-        bytes_per_second=settings.bandwidth,
-        longest_pause_seconds=settings.retry_max_seconds,
-        patience_seconds=settings.once_wait_seconds,
-        drain_seconds=settings.drain_timeout_seconds,
-    )
-
-
-def _account(store: Hot | Cold | None) -> tuple[str | None, ...]:
-    """What has one limit: an account at an endpoint, a project, a directory."""
-    match store:
-        case HotS3() | ColdS3():
-            return store.endpoint, store.region, store.access_key_id
-        case HotSupabase():
-            return (store.url,)
-        case HotFile() | ColdFile():
-            return (str(store.root),)
-        case None:
-            return ()
-
-
-def ledger_settings(settings: Settings) -> LedgerSettings:
-    if settings.database_url is None:
-        raise _not_set("ARCHIVE_DATABASE_URL")
-    return LedgerSettings(
-        url=settings.database_url,
-        lease_seconds=settings.lease_seconds,
-        retry_base_seconds=settings.retry_base_seconds,
-        retry_max_seconds=settings.retry_max_seconds,
-        max_attempts=settings.max_attempts,
-        release_grace_seconds=settings.release_grace_seconds,
-    )
-
-
-def _migrate_url(settings: Settings) -> Secret:
-    url = settings.migrate_url or settings.database_url
-    if url is None:
-        raise _not_set("ARCHIVE_DATABASE_URL")
-    return url
-
-
-def open_source(chosen: SourceSettings) -> ArchiveSource:
-    settings = chosen.settings
-    retention_age = timedelta(seconds=settings.retention_age_seconds)
-    if isinstance(chosen.definition, SqlFile):
-        parameters = SourceParameters(settings.retention_jobs, retention_age)
-        return SqlSource(chosen.definition, parameters)
-    if settings.database_url is None:
-        raise _not_set("ARCHIVE_DATABASE_URL")
-    told = PluginSettings(settings.database_url, settings.retention_jobs, retention_age)
-    return load_plugin(chosen.definition, told)
-
-
-def open_hot(settings: Settings, timeout_seconds: float, pace: Pace) -> HotStore:
-    match settings.hot:
-        case None:
-            raise _not_set("ARCHIVE_HOT")
-        case HotFile(root):
-            return FileHotStore(root, pace)
-        case HotS3() as hot:
-            s3 = S3Settings(
-                endpoint=hot.endpoint,
-                region=hot.region or _DEFAULT_REGION,
-                access_key_id=hot.access_key_id,
-                secret_access_key=hot.secret_access_key,
-                session_token=hot.session_token,
-                allow_http=is_http_allowed(hot.endpoint, settings),
-                timeout_seconds=timeout_seconds,
-                max_connections=settings.concurrency or MAX_WIDTH,
-                ca_bundle=settings.ca_bundle,
-                pace=pace,
-            )
-            s3 = _through_proxy(s3, settings)
-            return S3HotStore(s3, bucket=hot.bucket)
-        case HotSupabase() as hot:
-            return SupabaseHotStore(
-                SupabaseSettings(
-                    url=hot.url,
-                    service_role_key=hot.service_role_key,
-                    publishable_key=hot.publishable_key,
-                    timeout_seconds=timeout_seconds,
-                    max_connections=settings.concurrency or MAX_WIDTH,
-                    ca_bundle=settings.ca_bundle,
-                    proxy_url=settings.proxy_for(hot.url),
-                    pace=pace,
-                )
-            )
-
-
-def open_cold(settings: Settings, capabilities: Capabilities, pace: Pace) -> ColdStore:
-    match settings.cold:
-        case None:
-            raise _not_set("ARCHIVE_PROVIDER")
-        case ColdFile() as cold:
-            return FileColdStore(cold.root, cold.bucket, settings.path_prefix, pace)
-        case ColdS3() as cold:
-            return _cold_class(cold.client)(
-                _cold_s3_settings(cold, settings, pace),
-                PROVIDERS[cold.provider],
-                cold.bucket,
-                settings.path_prefix,
-                capabilities,
-            )
-
-
-def _cold_class(client: S3Client) -> type[S3ColdStore | Boto3ColdStore]:
-    if client == "obstore":
-        return S3ColdStore
-    # boto3, whose import takes longer than a sweep with nothing to do
-    from archiver.stores.cold_boto3 import Boto3ColdStore  # noqa: PLC0415
-
-    return Boto3ColdStore
-
-
-def _capabilities(settings: Settings, fleet: Fleet, pace: Pace) -> tuple[Capabilities, bool]:
-    """What the cold store enforces, and whether that was remembered instead of tried."""
-    match settings.cold:
-        case None:
-            raise _not_set("ARCHIVE_PROVIDER")
-        case ColdFile() as cold:
-            return FileColdStore(
-                cold.root, cold.bucket, settings.path_prefix
-            ).capabilities, True
-        case ColdS3() as cold:
-            # botocore, whose import takes longer than a sweep with nothing to do
-            from archiver.stores.probe import probe_cold, probe_name  # noqa: PLC0415
-
-            s3, provider = _cold_s3_settings(cold, settings, pace), PROVIDERS[cold.provider]
-            # With the prefix: what the probe left lies under it, and is asked for later.
-            name = probe_name(s3, provider, cold.bucket, cold.client)
-            name = f"{name} {settings.path_prefix}".rstrip()
-            remembered = fleet.recall(name)
-            if remembered is not None:
-                return remembered, True
-            seen = probe_cold(s3, provider, cold.bucket, settings.path_prefix)
-            fleet.remember(name, seen)
-            return seen, False
-
-
-def shared_bucket(hot: HotStore, cold: ColdStore, bucket: str) -> str | None:
-    """The cold bucket, unless the hot store is seen not to reach into it.
-
-    One store may have two endpoints, a gateway a directory, and Supabase an S3 side, so the
-    settings cannot tell. What is put into cold and then asked of hot can: only a plain
-    "there is none" counts, and every doubt reads as one place.
-    """
-    marker = ColdKey(f"{cold.path_prefix}{PLACE_MARKER}")
-    if cold.stat_many([marker])[marker] is None:
-        with suppress(KeyTaken):  # by another worker, just now
-            cold.create(
-                marker, b"archiver\n", metadata={}, content_type=None, content_encoding=None
-            )
-    location = HotLocation(bucket, marker)
-    try:
-        seen = hot.identify([location])[location]
-    except (BucketMissing, UnusableName):
-        return None
-    except (PermanentError, FatalError):
-        return bucket
-    return None if seen is None else bucket
-
-
-def _cold_s3_settings(cold: ColdS3, settings: Settings, pace: Pace) -> S3Settings:
-    region = cold.region or PROVIDERS[cold.provider].region_for(cold.endpoint)
-    s3 = S3Settings(
-        endpoint=cold.endpoint,
-        region=region or _DEFAULT_REGION,
-        access_key_id=cold.access_key_id,
-        secret_access_key=cold.secret_access_key,
-        session_token=cold.session_token,
-        storage_class=cold.storage_class,
-        sse=cold.sse,
-        sse_kms_key_id=cold.sse_kms_key_id,
-        allow_http=is_http_allowed(cold.endpoint, settings),
-        timeout_seconds=settings.timeout_seconds,
-        max_connections=settings.concurrency or MAX_WIDTH,
-        ca_bundle=settings.ca_bundle,
-        pace=pace,
-    )
-    return _through_proxy(s3, settings)
-
-
-def _through_proxy(s3: S3Settings, settings: Settings) -> S3Settings:
-    if settings.https_proxy is None:
-        return s3
-    proxy_url = settings.proxy_for(s3.endpoint_url)
-    return replace(s3, proxy_url=proxy_url, proxy_for=settings.proxy_for)
-
-
-def _is_frozen(cold: Cold | None) -> bool:
-    """Whether what is put there can be read only after a restore."""
-    return isinstance(cold, ColdS3) and cold.storage_class in FROZEN_CLASSES
-
-
-def is_http_allowed(endpoint: str | None, settings: Settings) -> bool:
-    """Plain http is spoken on loopback, and elsewhere where the settings say so."""
-    host = urlsplit(endpoint).hostname if endpoint else None
-    return settings.allow_http or (host is not None and is_loopback(host))
-
-
-def _not_set(name: str) -> SettingsError:
-    return SettingsError(problems=(f"{name} is not set",))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from archiver.app import egress, shared_bucket
 from archiver.engine.budget import BytesInFlight
 from archiver.engine.evidence import demanded_evidence
 from archiver.engine.lease import Heartbeat
@@ -25,6 +24,7 @@ from archiver.engine.width import FixedWidth
 from archiver.errors import LedgerUnavailable
 from archiver.events import SourceWarning
 from archiver.model import ColdKey
+from archiver.opening import egress, shared_bucket
 from archiver.stores.hot_file import FileHotStore
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from archiver.ledger.postgres import PostgresLedger
     from archiver.model import Evidence, Summary
     from archiver.protocols import ArchiveSource, Clock, ColdStore, HotStore, Observer
-
-_CLOSE_SECONDS = 1.0  # for threads that hang in a system call when all else has ended
 
 
 def sweep_by_hand(
@@ -81,7 +79,7 @@ def sweep_by_hand(
         pool = ThreadPool(width=threads_count, clock=clock)
         closing.callback(_leave, ledger, pool)
         closing.callback(pool.every(heartbeat.interval_seconds, heartbeat.beat))
-        closing.callback(pool.close, timeout_seconds=_CLOSE_SECONDS)
+        closing.callback(pool.close)
         run = Run(
             source=source.name,
             claims=ledger.claims(source),

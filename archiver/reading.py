@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from archiver.app import NEVER_WRITES, ledger_settings, open_cold, open_hot, open_source
 from archiver.engine.budget import MIB
 from archiver.engine.move import CONTENT_LIMIT_BYTES
 from archiver.errors import (
@@ -37,6 +36,7 @@ from archiver.formats.content import (
 )
 from archiver.ledger.postgres import PostgresLedger
 from archiver.model import CandidateId, Digest
+from archiver.opening import NEVER_WRITES, ledger_settings, open_cold, open_hot, open_source
 from archiver.protocols import UrlSigner
 from archiver.stores.pace import Pace
 

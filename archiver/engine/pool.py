@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_CLOSE_SECONDS = 1.0  # for threads that hang in a system call when all else has ended
+
 
 class Pool(Protocol):
     """Runs work beside its owner. One owner; only `every` outlives a sweep."""
@@ -151,7 +153,7 @@ class ThreadPool:
 
         return end
 
-    def close(self, *, timeout_seconds: float) -> None:
+    def close(self, *, timeout_seconds: float = _CLOSE_SECONDS) -> None:
         with self._changed:
             self._is_closed = True
             self._queued.clear()
