@@ -164,7 +164,7 @@ def _print_workers(workers: Sequence[WorkerStatus]) -> None:
             "version",
             "started",
             "lease until",
-            "got on",
+            "progressed",
             "claims",
             "moving",
             "state",

@@ -229,8 +229,10 @@ def _print_plan(counts: Mapping[SourceName, Counter[str]]) -> None:
 
 def _print_outcome(outcome: _Outcome, hold_seconds: float) -> None:
     undone_count = outcome.answers[UndoAnswer.UNDONE.value]
-    say(f"{count_text(undone_count)} undone: the rows point at their hot copies again.")
-    if undone_count:
+    if not undone_count:
+        say("Nothing undone.")
+    else:
+        say(f"{count_text(undone_count)} undone: the rows point at their hot copies again.")
         how_long = seconds_text(hold_seconds)
         say(f"No sweep takes them for {how_long}; `archiver retry ID` ends a hold.")
     if before_count := outcome.answers[UndoAnswer.UNDONE_BEFORE.value]:

@@ -38,6 +38,13 @@ def test_ids_are_undone_and_those_left_have_a_reason() -> None:
     assert "the hot copy is deleted: the object is cold alone: was gone already" in told.out
 
 
+def test_where_nothing_could_be_undone_nothing_is_said_to_be() -> None:
+    told = ended("undo nowhere")
+
+    assert told.code == ExitCode.UNFINISHED
+    assert told.out.splitlines()[0] == "Nothing undone."
+
+
 def test_programs_get_counts_and_the_rows_that_were_left() -> None:
     told = json.loads(ended("undo --since 1h --json").out)
 
