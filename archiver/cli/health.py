@@ -92,7 +92,7 @@ def judge(pulse: Pulse, settings: Settings) -> Health:
 
 def _under_way(idle: timedelta, settings: Settings) -> Health:
     beat_seconds = settings.lease_seconds / _BEATS_PER_LEASE
-    told = f"last got on {idle.total_seconds():.0f} s ago"
+    told = f"last made progress {idle.total_seconds():.0f} s ago"
     if idle <= timedelta(seconds=settings.hang_after_seconds + beat_seconds):
         return Health(is_healthy=True, reason=f"a sweep is under way, it {told}")
     reason = (
