@@ -11,7 +11,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 COMPILE = $(LOCK) pyproject.toml
 COMPILE_BUILD = $(LOCK) --group build
 
-.PHONY: help demo test check check-lock servers bench lock upgrade clean
+.PHONY: help demo test check check-lock servers long bench lock upgrade clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -20,10 +20,13 @@ demo: .venv/ready ## A whole sweep on this machine
 	@$(BIN)/archiver demo
 
 test: .venv/ready ## Every test that needs no further server
-	@$(BIN)/python -m pytest --ignore=tests/servers -n $(WORKERS)
+	@$(BIN)/python -m pytest --ignore=tests/servers --ignore=tests/long -n $(WORKERS)
 
 servers: .venv/ready ## The tests against versitygw and pgbouncer, where they are installed
 	@$(BIN)/python -m pytest tests/servers
+
+long: .venv/ready ## The fault tests that take minutes, some against versitygw
+	@$(BIN)/python -m pytest tests/long -n $(WORKERS)
 
 bench: .venv/ready ## Objects/s beside a plain boto3 pool, and by width, where versitygw is installed
 	@$(BIN)/python -m bench.main_job

@@ -9,6 +9,7 @@ hypothesis.settings.register_profile("archiver", deadline=None)
 hypothesis.settings.load_profile("archiver")
 
 pytest_plugins = [
+    "tests.harness.figures",
     "tests.harness.hover",
     "tests.harness.moto",
     "tests.harness.pages",

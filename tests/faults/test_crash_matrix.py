@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from archiver.model import Summary
+    from tests.harness.figures import TellFigure
     from tests.unit.engine.world import Worker
 
 T = TypeVar("T")
@@ -173,13 +174,11 @@ def matrix(
     return count, wrong
 
 
-def report(name: str, seed: int, count: int) -> None:
-    print(f"{name}, seed {seed}: {count} points")  # noqa: T201  # `pytest -s` shows it
-
-
 @pytest.mark.parametrize("evidence", [Evidence.SIGNED, Evidence.READBACK], ids=str)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_byte_is_lost_wherever_the_worker_dies(seed: int, evidence: Evidence) -> None:
+def test_no_byte_is_lost_wherever_the_worker_dies(
+    seed: int, evidence: Evidence, tell_figure: TellFigure
+) -> None:
     """The bytes are hot, or cold with a receipt; and nothing is left lying about."""
 
     def die(_: Worker) -> None:
@@ -195,13 +194,13 @@ def test_no_byte_is_lost_wherever_the_worker_dies(seed: int, evidence: Evidence)
         finish(world)
 
     count, wrong = matrix(seed, evidence, strike)
-    report(f"death at {evidence}", seed, count)
+    tell_figure(f"crash matrix, death at {evidence}, seed {seed}", f"{count} points")
     assert [] == wrong
     assert count > 100
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_an_answer_that_never_comes_changes_nothing(seed: int) -> None:
+def test_an_answer_that_never_comes_changes_nothing(seed: int, tell_figure: TellFigure) -> None:
     """One call of the ledger or a store fails, before or after it took effect."""
 
     def fail_at(point: Point) -> Callable[[Worker], None]:
@@ -223,12 +222,14 @@ def test_an_answer_that_never_comes_changes_nothing(seed: int) -> None:
         finish(world)
 
     count, wrong = matrix(seed, Evidence.SIGNED, strike)
-    report("lost answer", seed, count)
+    tell_figure(f"crash matrix, lost answer, seed {seed}", f"{count} points")
     assert [] == wrong
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_g5_another_workers_whole_sweep_fits_in_anywhere(seed: int) -> None:
+def test_g5_another_workers_whole_sweep_fits_in_anywhere(
+    seed: int, tell_figure: TellFigure
+) -> None:
     def sweep_beside(world: World) -> Callable[[Worker], None]:
         def sweep(_: Worker) -> None:
             other = world.worker()
@@ -245,12 +246,14 @@ def test_g5_another_workers_whole_sweep_fits_in_anywhere(seed: int) -> None:
         finish(world)
 
     count, wrong = matrix(seed, Evidence.SIGNED, strike)
-    report("another worker", seed, count)
+    tell_figure(f"crash matrix, another worker, seed {seed}", f"{count} points")
     assert [] == wrong
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_g9_a_worker_that_wakes_after_its_lease_harms_nothing(seed: int) -> None:
+def test_g9_a_worker_that_wakes_after_its_lease_harms_nothing(
+    seed: int, tell_figure: TellFigure
+) -> None:
     """It sleeps in the middle of a call; meanwhile another finishes all of its work."""
 
     def oversleep(world: World) -> Callable[[Worker], None]:
@@ -269,13 +272,15 @@ def test_g9_a_worker_that_wakes_after_its_lease_harms_nothing(seed: int) -> None
         finish(world)
 
     count, wrong = matrix(seed, Evidence.SIGNED, strike)
-    report("oversleeping", seed, count)
+    tell_figure(f"crash matrix, oversleeping, seed {seed}", f"{count} points")
     assert [] == wrong
 
 
 @pytest.mark.parametrize("id_", ["001", "004"])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_g3_a_page_captured_again_at_any_time_is_never_lost(seed: int, id_: str) -> None:
+def test_g3_a_page_captured_again_at_any_time_is_never_lost(
+    seed: int, id_: str, tell_figure: TellFigure
+) -> None:
     """001 is archived and its release is due; 004 is still to be moved."""
     newer = b"captured again, and longer than before"
 
@@ -289,5 +294,5 @@ def test_g3_a_page_captured_again_at_any_time_is_never_lost(seed: int, id_: str)
         assert world.hot.peek(at(id_)) is None
 
     count, wrong = matrix(seed, Evidence.SIGNED, strike)
-    report(f"{id_} captured again", seed, count)
+    tell_figure(f"crash matrix, {id_} captured again, seed {seed}", f"{count} points")
     assert [] == wrong
