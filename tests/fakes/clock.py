@@ -27,7 +27,7 @@ class ManualClock:
         """Return at once; that much time has passed."""
         with self._lock:
             self._sleeps.append(seconds)
-            self._passed_seconds += max(0.0, seconds)
+        self.advance(max(0.0, seconds))
 
     def advance(self, seconds: float) -> None:
         with self._lock:

@@ -8,14 +8,16 @@ pause longer than the lease, or the application that captures a page again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
 
+import archiver.protocols
 from archiver.errors import LedgerUnavailable, StoreUnavailable
 from archiver.model import ClaimState, ColdKey, EgressBudget, Evidence
+from archiver.protocols import Adoptions, ArchiveSource, Clock, Observer, Records, UrlSigner
 from tests.fakes.table_source import page
-from tests.unit.engine.world import Script, World, at, ids
+from tests.unit.engine.world import CONTRACTS, WATCHED, Script, World, at, ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,6 +113,7 @@ def calls_of(seed: int, evidence: Evidence) -> list[str]:
     """All calls of a sweep that nothing happens to."""
     world = eventful_world(seed, evidence)
     worker = world.worker()
+    worker.script = Script()  # it has joined
     worker.sweep(retry_wait_seconds=60, **SMALL)
     assert [] == leftovers(world)
     return worker.script.calls
@@ -125,11 +128,7 @@ def points_of(seed: int, evidence: Evidence) -> Iterator[Point]:
 def struck(world: World, point: Point, what: Callable[[Worker], object]) -> Worker:
     """A worker whose script does this at that point."""
     worker = world.worker()
-    # The proxies hold the script they were made with: it is replaced before any is used.
-    script = Hit(point, lambda: what(worker))
-    for between in (worker._claims, worker._releases, worker._spending):
-        between._script = script
-    worker.script = script
+    worker.script = Hit(point, lambda: what(worker))
     return worker
 
 
@@ -174,6 +173,21 @@ def matrix(
     return count, wrong
 
 
+def test_no_contract_of_a_sweep_is_forgotten() -> None:
+    """A protocol that is added is either watched, or said here to be none of a sweep's."""
+    protocols = {
+        it for it in vars(archiver.protocols).values() if getattr(it, "_is_protocol", False)
+    } - {Protocol}
+    of_no_sweep = {Adoptions, Records, UrlSigner}
+    ask_nobody = {Observer, Clock}
+    inside_the_ledgers_transactions = {ArchiveSource}
+    assert protocols - of_no_sweep - ask_nobody - inside_the_ledgers_transactions == set(
+        CONTRACTS.values()
+    )
+    assert "claim" in WATCHED["claims"]
+    assert "create" in WATCHED["cold"]
+
+
 @pytest.mark.parametrize("evidence", [Evidence.SIGNED, Evidence.READBACK], ids=str)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_byte_is_lost_wherever_the_worker_dies(
@@ -207,7 +221,7 @@ def test_an_answer_that_never_comes_changes_nothing(seed: int, tell_figure: Tell
         room, _, operation = point.call.partition(".")
 
         def fail(_: Worker) -> None:
-            if room in ("claims", "releases", "spending"):
+            if room in ("claims", "releases", "spending", "fleet"):
                 raise LedgerUnavailable(operation=operation, message="scripted")
             side = "cold" if room == "cold" else "hot"
             raise StoreUnavailable(store=side, operation=operation, code="scripted")

@@ -17,7 +17,7 @@ from tests.faults.test_crash_matrix import (
     matrix,
     struck,
 )
-from tests.unit.engine.world import World, ids
+from tests.unit.engine.world import Script, World, ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +41,7 @@ def archived_world() -> World:
 
 def undo_points(*, rooms: tuple[str, ...]) -> Iterator[Point]:
     worker = archived_world().worker()
+    worker.script = Script()  # it has joined
     worker.undo()
     for number, call in enumerate(worker.script.calls):
         if call.startswith(rooms):

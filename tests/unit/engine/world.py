@@ -24,6 +24,15 @@ from archiver.engine.undo import undo
 from archiver.engine.width import FixedWidth
 from archiver.ledger.settings import LedgerSettings
 from archiver.model import ClaimState, ColdKey, Digest, Evidence, HotLocation, Outcome, Secret
+from archiver.protocols import (
+    Claims,
+    ColdStore,
+    Fleet,
+    HotStore,
+    OpenObject,
+    Releases,
+    Spending,
+)
 from tests.fakes.clock import ManualClock
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.pool import SteppingPool
@@ -37,14 +46,6 @@ if TYPE_CHECKING:
     from archiver.errors import ArchiverError
     from archiver.events import Event
     from archiver.model import Capabilities, EgressBudget, Pause, Summary, UndoAnswer
-    from archiver.protocols import (
-        Claims,
-        ColdStore,
-        HotStore,
-        OpenObject,
-        Releases,
-        Spending,
-    )
     from tests.fakes.table_source import MemoryTransaction
 
 T = TypeVar("T")
@@ -52,14 +53,25 @@ E = TypeVar("E", bound="Event")
 
 LEASE_SECONDS = 60.0
 _READS_WITHOUT_A_STEP = 200_000  # of the clock; an engine that turns on the spot reads it
-_WATCHED = {
-    "hot": {"identify", "delete", "probe"},
-    "open": {"read"},
-    "cold": {"create", "stat_many", "look", "held_digest", "readback", "read", "list"},
-    "claims": {"begin", "claim", "give_back", "record", "fail", "outlook", "housekeeping"},
-    "spending": {"reserve", "settle"},
-    "releases": {"claim_release", "released", "fail_release", "give_back_releases", "undo"},
+CONTRACTS: dict[str, type] = {  # what a sweep drives, by the name of its calls in a script
+    "hot": HotStore,
+    "open": OpenObject,
+    "cold": ColdStore,
+    "claims": Claims,
+    "spending": Spending,
+    "releases": Releases,
+    "fleet": Fleet,
 }
+_ASKS_NOBODY = {"location", "close"}
+
+
+def _calls_across(contract: type) -> frozenset[str]:
+    """Every method of a contract: one that is added is watched the day it is written."""
+    found = {name for name, it in vars(contract).items() if callable(it)}
+    return frozenset(name for name in found - _ASKS_NOBODY if not name.startswith("_"))
+
+
+WATCHED = {room: _calls_across(contract) for room, contract in CONTRACTS.items()}
 
 
 def body_of(content: bytes) -> bytes:
@@ -199,20 +211,22 @@ def raising(make: Callable[[], BaseException]) -> Callable[[], object]:
 
 
 class _Between:
-    """Stands before one side of a contract; its calls pass the script."""
+    """Stands before one side of a contract; its calls pass the script of its worker."""
 
-    def __init__(self, inner: object, room: str, script: Script) -> None:
+    def __init__(self, inner: object, room: str, worker: Worker) -> None:
         self._inner: Any = inner
         self._room = room
-        self._script = script
+        self._worker = worker
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._inner, name)
-        if name not in _WATCHED[self._room]:
+        if name not in WATCHED[self._room]:
             return value
 
         def call(*args: Any, **named: Any) -> Any:
-            return self._script.around(f"{self._room}.{name}", lambda: value(*args, **named))
+            return self._worker.script.around(
+                f"{self._room}.{name}", lambda: value(*args, **named)
+            )
 
         return call
 
@@ -221,10 +235,10 @@ class _BetweenHot(_Between):
     @contextmanager
     def open(self, location: HotLocation) -> Iterator[OpenObject]:
         with ExitStack() as stack:
-            found = self._script.around(
+            found = self._worker.script.around(
                 "hot.open", lambda: stack.enter_context(self._inner.open(location))
             )
-            yield cast("OpenObject", _Between(found, "open", self._script))
+            yield cast("OpenObject", _Between(found, "open", self._worker))
 
 
 class Workshop:
@@ -241,13 +255,13 @@ class Workshop:
         self.asked_count += 1
         if self.refusal is not None:
             raise self.refusal
-        world, script = self._world, self._worker.script
+        world, worker = self._world, self._worker
         return Stores(
-            cast("HotStore", _BetweenHot(world.hot, "hot", script)),
-            cast("ColdStore", _Between(world.cold, "cold", script)),
+            cast("HotStore", _BetweenHot(world.hot, "hot", worker)),
+            cast("ColdStore", _Between(world.cold, "cold", worker)),
             world.evidence,
             world.shared_bucket,
-            self._worker.egress,
+            worker.egress,
         )
 
     def mover(self) -> Mover:
@@ -280,12 +294,13 @@ class Worker:
         self.script = Script()
         self.stop = Stop()
         self.events: list[Event] = []
-        self.heartbeat = Heartbeat(ledger.fleet, world.clock)
+        fleet = cast("Fleet", _Between(ledger.fleet, "fleet", self))
+        self.heartbeat = Heartbeat(fleet, world.clock)
         self.pool: Pool = LimpingPool(world.clock, _order(seed))
         self.workshop = Workshop(world, self)
-        self._claims = _Between(ledger.claims(world.rows), "claims", self.script)
-        self._releases = _Between(ledger.releases(world.rows), "releases", self.script)
-        self._spending = _Between(ledger.spending, "spending", self.script)
+        self._claims = _Between(ledger.claims(world.rows), "claims", self)
+        self._releases = _Between(ledger.releases(world.rows), "releases", self)
+        self._spending = _Between(ledger.spending, "spending", self)
         self.egress = Egress(
             Allowance(),
             hot_counts=world.budget is not None,
@@ -320,7 +335,7 @@ class Worker:
         entries = self._ledger.records.newest_entries(self._world.rows.name, START)
         undone = undo(
             entries,
-            cast("HotStore", _BetweenHot(self._world.hot, "hot", self.script)),
+            cast("HotStore", _BetweenHot(self._world.hot, "hot", self)),
             cast("Releases", self._releases),
             hold_seconds=hold_seconds,
             group_size=2,
