@@ -39,6 +39,10 @@
         |-- EvidenceUnavailable
         |-- LedgerOutdated
         |-- LedgerDenied
+        |-- ForeignDatabase       the ledger is a copy, restored or moved
+        |-- ForeignStamp          another ledger releases under this prefix
+        |-- ForkedLedger          the cold store knows more of this ledger than it does itself
+        |-- StampGone             the cold store knows less of it
         |-- SourceRefused
         `-- LeaseLost
 
@@ -410,6 +414,57 @@ class LedgerDenied(FatalError):
     hint: ClassVar[str] = (
         "Check the user, the password and the database in ARCHIVE_DATABASE_URL, and the user's "
         "grants on schema archiver."
+    )
+
+
+_TAKE_OVER = (
+    "Nothing was deleted. See that only one database's workers release against these hot and "
+    "cold stores; then `archiver ledger take-over`, run for that database, decides for it."
+)
+
+
+@dataclass(kw_only=True, eq=False)
+class ForeignDatabase(FatalError):
+    """This ledger is at home in another database, so it is a copy, or was restored or moved."""
+
+    found: str
+    expected: str
+    hint: ClassVar[str] = (
+        "Nothing was touched. Where the other database is gone or retired (restored, moved, "
+        "renamed, upgraded by pg_upgrade): `archiver ledger take-over`. Where it lives on (a "
+        "copy for staging): first set a hot store and a bucket or ARCHIVE_PATH_PREFIX of the "
+        "copy's own, or ARCHIVE_RELEASE=off; then take over."
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class ForeignStamp(FatalError):
+    """Another ledger releases hot copies under this prefix."""
+
+    where: str
+    found: str
+    hint: ClassVar[str] = _TAKE_OVER
+
+
+@dataclass(kw_only=True, eq=False)
+class ForkedLedger(FatalError):
+    """The ledger does not know its own stamp in the cold store: a restored one, or a copy?"""
+
+    where: str
+    found: str
+    expected: str
+    hint: ClassVar[str] = _TAKE_OVER
+
+
+@dataclass(kw_only=True, eq=False)
+class StampGone(FatalError):
+    """The stamp that this ledger left is not there: an exchanged or emptied cold store."""
+
+    where: str
+    expected: str
+    hint: ClassVar[str] = (
+        "Nothing was deleted. Set the bucket that holds the archive again; where it is lost or "
+        "was replaced on purpose: `archiver ledger take-over`."
     )
 
 

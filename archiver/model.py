@@ -262,6 +262,75 @@ class ColdLocation:
 
 
 @dataclass(frozen=True, slots=True)
+class ColdPlace:
+    """What lies below one prefix of a cold bucket."""
+
+    provider: str
+    bucket: str
+    prefix: str  # goes before every key: empty, or ending in a slash
+
+    def __str__(self) -> str:
+        return f"{self.provider}:{self.bucket}/{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Says in a cold place which ledger lets go of hot copies against what lies there."""
+
+    ledger_id: str
+    source: SourceName
+    number: int  # from 1; the highest one there counts
+    epoch: int
+    nonce: str  # tells two stamps of one number apart
+    stamped_at: datetime
+    database_name: str
+
+    def __str__(self) -> str:
+        at = f"{self.stamped_at:%Y-%m-%d %H:%M:%S} UTC"
+        ledger = f"ledger {self.ledger_id}, database {self.database_name}"
+        return f"stamp {self.number} of {ledger}, epoch {self.epoch}, {at}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """What a ledger knows of its own stamps in one cold place."""
+
+    last: Stamp | None = None  # the last one that was seen there
+    intended: Stamp | None = None  # a later one: it may be there or not
+    overrules: bool = False  # the intended one does: whatever lies below it is settled
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseHome:
+    """Which database it is, as its server says: never by the name a client calls it by."""
+
+    name: str
+    system_identifier: int | None  # of the server's data directory; None: not known
+
+    def __str__(self) -> str:
+        return f"{self.name} (system {self.system_identifier or 'not known'})"
+
+    def is_other_than(self, other: DatabaseHome) -> bool:
+        """What is not known is not compared."""
+        systems = {self.system_identifier, other.system_identifier} - {None}
+        return self.name != other.name or len(systems) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerIdentity:
+    """Which ledger it is, where it is at home, and where it was found."""
+
+    ledger_id: str
+    epoch: int
+    home: DatabaseHome
+    found_in: DatabaseHome
+
+    @property
+    def is_at_home(self) -> bool:
+        return not self.found_in.is_other_than(self.home)
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a cold store was seen to enforce. Uncertain counts as no."""
 

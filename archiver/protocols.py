@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         HotIdentity,
         HotLocation,
         Lease,
+        LedgerIdentity,
         Located,
         Offer,
         Outlook,
@@ -508,8 +509,15 @@ class Fleet(Protocol):
     @property
     def ledger_id(self) -> str: ...
 
+    def identity(self) -> LedgerIdentity:
+        """Which ledger this is, where it is at home, and where it is found now."""
+
     def join(self) -> Lease:
-        """Register this process and get a lease; `Claims` and `Releases` work under it."""
+        """Register this process and get a lease; `Claims` and `Releases` work under it.
+
+        Raises:
+            ForeignDatabase: The ledger is not at home in the database it is found in.
+        """
 
     def beat(self, *, idle_seconds: float = 0.0) -> Lease:
         """Extend the lease, and tell how long ago this worker last got on.

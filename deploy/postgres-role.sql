@@ -39,6 +39,12 @@ grant insert, update, delete on
     archiver.job_mark
 to archiver_worker;
 
+-- A stamp is recorded before it is put, and confirmed when it is seen. What `archiver ledger
+-- take-over` decides (`overrules`, and all of fleet) is not a worker's to say.
+grant insert (source, provider, cold_bucket, prefix, number, epoch), update (confirmed_at)
+    on archiver.stamp to archiver_worker;
+grant execute on function archiver.system_identifier() to archiver_worker;
+
 -- --- the application -----------------------------------------------------------------------
 
 grant select on tasks, jobs to archiver_worker;

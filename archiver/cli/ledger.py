@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from archiver.events import Event
     from archiver.model import (
         History,
+        LedgerIdentity,
         Outcome,
         ParkedRow,
         Recorded,
@@ -68,15 +69,18 @@ def _source_name(name: str | None) -> SourceName | None:
 def status(backstage: Backstage, *, as_json: bool) -> int:
     """Show sources, counts and workers."""
     with asking(backstage) as archiver:
-        ledger_id = archiver.fleet.ledger_id
+        identity = archiver.fleet.identity()
         sources, workers = archiver.records.counts(), archiver.fleet.workers()
         paused, spent = archiver.fleet.paused(), archiver.spent()
     if as_json:
         egress = None if spent is None else _egress_fields(spent)
-        told = {"ledger_id": ledger_id, "paused": paused, "egress": egress}
+        told = {**_identity_fields(identity), "paused": paused, "egress": egress}
         print_json({**told, "sources": sources, "workers": workers})
         return ExitCode.DONE
-    say(f"ledger {ledger_id}")
+    say(f"ledger {identity.ledger_id}, epoch {identity.epoch}")
+    if not identity.is_at_home:
+        say(f"found in database {identity.found_in}, at home in {identity.home}:")
+        say("nothing is moved or deleted from here before `archiver ledger take-over`")
     if paused is not Pause.NOTHING:
         say(f"paused: {paused.value}; `archiver resume` ends that")
     if spent is not None:
@@ -86,6 +90,16 @@ def status(backstage: Backstage, *, as_json: bool) -> int:
     say("")
     _print_workers(workers)
     return ExitCode.DONE
+
+
+def _identity_fields(identity: LedgerIdentity) -> dict[str, object]:
+    return {
+        "ledger_id": identity.ledger_id,
+        "epoch": identity.epoch,
+        "is_at_home": identity.is_at_home,
+        "home": identity.home,
+        "found_in": identity.found_in,
+    }
 
 
 def _egress_line(spent: Spent) -> str:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from psycopg.types.json import Jsonb
 
 import archiver
-from archiver.errors import LeaseLost
+from archiver.errors import ForeignDatabase, LeaseLost
 from archiver.ledger.database import fetch
 from archiver.ledger.queries import load
 from archiver.model import (
     Capabilities,
+    DatabaseHome,
     Lease,
+    LedgerIdentity,
     Pause,
     SourceName,
     Summary,
@@ -52,10 +54,12 @@ class PostgresFleet:
     @property
     def ledger_id(self) -> str:
         if self._ledger_id is None:
-            with self._database.transaction("ledger_id") as tx:
-                (row,) = fetch(tx, _SQL["find_fleet"], {})
-            self._ledger_id = str(row["ledger_id"])
+            self._ledger_id = self.identity().ledger_id
         return self._ledger_id
+
+    def identity(self) -> LedgerIdentity:
+        with self._database.transaction("identity") as tx:
+            return _identity(tx)
 
     @property
     def worker(self) -> WorkerId:
@@ -69,6 +73,10 @@ class PostgresFleet:
     def join(self) -> Lease:
         asked_at = self._clock.monotonic()
         with self._database.transaction("join") as tx:
+            identity = _identity(tx)
+            if not identity.is_at_home:
+                told = {"found": str(identity.found_in), "expected": str(identity.home)}
+                raise ForeignDatabase(**told)
             fetched = fetch(
                 tx,
                 _SQL["join"],
@@ -202,6 +210,16 @@ class PostgresFleet:
         # From before the statement was sent: the row's lease began later than that.
         deadline = asked_at + self._lease_seconds
         return Lease(worker, epoch, deadline, self._lease_seconds, pause_of(pauses))
+
+
+def _identity(tx: Connection) -> LedgerIdentity:
+    (row,) = fetch(tx, _SQL["find_fleet"], {})
+    return LedgerIdentity(
+        ledger_id=row["ledger_id"],
+        epoch=row["epoch"],
+        home=DatabaseHome(row["home_name"], row["home_system"]),
+        found_in=DatabaseHome(row["found_name"], row["found_system"]),
+    )
 
 
 def _sweep_from(row: Row) -> SweepRecord:

@@ -1,7 +1,9 @@
 -- find_fleet --
--- The one row that says which ledger this is.
-select ledger_id::text as ledger_id, epoch
-from archiver.fleet
+-- The one row that says which ledger this is, and where it is at home; and where it is found.
+select f.ledger_id::text as ledger_id, f.epoch,
+       f.database_name as home_name, f.system_identifier as home_system,
+       current_database()::text as found_name, archiver.system_identifier() as found_system
+from archiver.fleet f
 
 -- join --
 -- Register a process under the present epoch; its lease runs from now.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from archiver.errors import LeaseLost, StoreUnavailable
+from archiver.errors import ForeignDatabase, LeaseLost, StoreUnavailable
 from archiver.model import (
     Adoption,
     Answer,
@@ -124,6 +124,9 @@ class LedgerWorld(Protocol):
 
     def pass_time(self, seconds: float) -> None:
         """For leases, retries, grace and spending; nobody beats meanwhile."""
+
+    def set_home(self, *, name: str, system: int | None = None) -> None:
+        """As if the ledger had been made in another database, or on another server."""
 
 
 def ids(claimed: Window | Sequence[Claim]) -> list[str]:
@@ -1749,6 +1752,28 @@ class LedgerContract:
         assert world.worker().fleet.ledger_id == world.worker().fleet.ledger_id != ""
 
     # --- spending ----------------------------------------------------------------------------
+
+    def test_g10_a_ledger_found_in_another_database_is_told_and_joined_by_nobody(
+        self, world: LedgerWorld, ledger: Ledger
+    ) -> None:
+        found_in = ledger.fleet.identity().found_in
+        other_system = (found_in.system_identifier or 0) + 1
+        for name, system in (("production", None), (found_in.name, other_system)):
+            world.set_home(name=name, system=system)
+            assert not ledger.fleet.identity().is_at_home
+            with pytest.raises(ForeignDatabase) as refused:
+                ledger.fleet.join()
+            assert refused.value.found == str(found_in)
+            assert len(ledger.fleet.workers()) == 1
+        world.set_home(name=found_in.name, system=found_in.system_identifier)
+        ledger.fleet.join()
+
+    def test_a_server_that_does_not_tell_its_system_is_compared_by_name_alone(
+        self, world: LedgerWorld, ledger: Ledger
+    ) -> None:
+        world.set_home(name=ledger.fleet.identity().found_in.name, system=None)
+        assert ledger.fleet.identity().is_at_home
+        ledger.fleet.join()
 
     def test_a_budget_grants_what_it_has_room_for_and_then_nothing(
         self, ledger: Ledger

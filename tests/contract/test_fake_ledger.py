@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from archiver.ledger.settings import LedgerSettings
-from archiver.model import Secret
+from archiver.model import DatabaseHome, Secret
 from tests.contract import ledger_contract as contract
 from tests.fakes.clock import ManualClock
 from tests.fakes.ledger import FakeLedger, Tables
@@ -33,6 +33,9 @@ class FakeWorld:
 
     def pass_time(self, seconds: float) -> None:
         self._clock.advance(seconds)
+
+    def set_home(self, *, name: str, system: int | None = None) -> None:
+        self._tables.home = DatabaseHome(name, system)
 
 
 class TestFakeLedger(contract.LedgerContract):

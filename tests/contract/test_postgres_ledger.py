@@ -62,6 +62,12 @@ class PostgresWorld:
         with psycopg.ClientCursor(self._hands) as cursor:
             cursor.execute(_PASS_TIME, {"seconds": seconds})
 
+    def set_home(self, *, name: str, system: int | None = None) -> None:
+        self._hands.execute(
+            "update archiver.fleet set database_name = %s, system_identifier = %s",
+            [name, system],
+        )
+
     def close(self) -> None:
         self._open.close()
 

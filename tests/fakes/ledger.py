@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from archiver.errors import LeaseLost
+from archiver.errors import ForeignDatabase, LeaseLost
 from archiver.ledger.backoff import Backoff
 from archiver.ledger.settings import LedgerSettings
 from archiver.model import (
@@ -28,6 +28,7 @@ from archiver.model import (
     ClaimState,
     ColdKey,
     ColdLocation,
+    DatabaseHome,
     Digest,
     Entry,
     Evidence,
@@ -37,6 +38,7 @@ from archiver.model import (
     Holdings,
     HotLocation,
     Lease,
+    LedgerIdentity,
     Outcome,
     Outlook,
     ParkedRow,
@@ -73,6 +75,8 @@ if TYPE_CHECKING:
         Summary,
     )
     from archiver.protocols import ArchiveSource, Clock, Look
+
+HOME = DatabaseHome("fake", 1)
 
 _ALONE_AT = 5
 _PROBE_SECONDS = 7 * 86400.0
@@ -121,6 +125,8 @@ class Tables:
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     epoch: int = 1
+    home: DatabaseHome = HOME
+    found_in: DatabaseHome = HOME
     workers: dict[WorkerId, _WorkerRow] = field(default_factory=dict)
     probes: dict[str, tuple[Capabilities, float]] = field(default_factory=dict)
     claims: dict[_Key, _ClaimRow] = field(default_factory=dict)
@@ -203,7 +209,15 @@ class FakeFleet:
         assert self._worker is not None, "a worker joins the fleet before it claims"
         return self._worker
 
+    def identity(self) -> LedgerIdentity:
+        with self._tables.lock:
+            tables = self._tables
+            return LedgerIdentity(self.ledger_id, tables.epoch, tables.home, tables.found_in)
+
     def join(self) -> Lease:
+        identity = self.identity()
+        if not identity.is_at_home:
+            raise ForeignDatabase(found=str(identity.found_in), expected=str(identity.home))
         with self._tables.lock:
             self._worker = WorkerId(len(self._tables.workers) + 1)
             now = self._ledger.clock.now()

@@ -105,6 +105,23 @@ def test_a_worker_adopts_and_can_release_nothing_of_that(worker: psycopg.Connect
         """)
 
 
+def test_a_worker_stamps_and_overrules_nothing(worker: psycopg.Connection) -> None:
+    columns = "source, provider, cold_bucket, prefix, number, epoch"
+    values = "'task_html', 's3', 'cold', '', 1, 1"
+    worker.execute(f"insert into archiver.stamp ({columns}) values ({values})".encode())
+    confirmed = worker.execute("update archiver.stamp set confirmed_at = now()")
+    assert confirmed.rowcount == 1
+    assert worker.execute("select archiver.system_identifier()").fetchone() is not None
+    for statement in (
+        f"insert into archiver.stamp ({columns}, overrules) values ({values}, true)",
+        "update archiver.stamp set overrules = true",
+        "update archiver.stamp set number = 9",
+        "delete from archiver.stamp",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            worker.execute(statement.encode())
+
+
 @pytest.mark.parametrize("table", ["place", "receipt", "outcome"])
 @pytest.mark.parametrize(
     "statement",
@@ -133,6 +150,7 @@ def test_what_was_proven_cannot_be_changed(
         "delete from tasks",
         "delete from jobs",
         "update archiver.fleet set epoch = epoch + 1",
+        "update archiver.fleet set database_name = current_database()",
         "delete from archiver.schema_version",
         "select setval('archiver.fencing_number', 1)",
         "create table archiver.mine (n int)",
@@ -162,7 +180,8 @@ def test_every_table_of_the_ledger_was_thought_of(worker: psycopg.Connection) ->
             and not has_table_privilege(oid, 'insert')
     """).fetchall()
 
-    assert {name for (name,) in read_only} == {"fleet", "schema_version"}
+    # A worker adds to stamp too, but not to every column of it.
+    assert {name for (name,) in read_only} == {"fleet", "schema_version", "stamp"}
     assert len(may_write) == 13
 
 

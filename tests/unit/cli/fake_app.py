@@ -19,6 +19,7 @@ from archiver.model import (
     ClaimState,
     ColdKey,
     ColdLocation,
+    DatabaseHome,
     Digest,
     Entry,
     Evidence,
@@ -26,6 +27,7 @@ from archiver.model import (
     History,
     HotIdentity,
     HotLocation,
+    LedgerIdentity,
     Outcome,
     ParkedRow,
     Pause,
@@ -170,6 +172,10 @@ class FakeFleet:
     """A fleet of one live worker; nothing else is asked of it here."""
 
     ledger_id = "7f3a"
+
+    def identity(self) -> LedgerIdentity:
+        home = DatabaseHome("app", 7)
+        return LedgerIdentity(self.ledger_id, 1, home, home)
 
     def workers(self) -> Sequence[WorkerStatus]:
         return [
