@@ -3,7 +3,7 @@
 .POSIX:
 
 PYTHON = python3
-WORKERS = 2
+WORKERS = 4 # most tests that take long wait for a process or for time
 BIN = .venv/bin
 PIP = PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -20,13 +20,13 @@ demo: .venv/ready ## A whole sweep on this machine
 	@$(BIN)/archiver demo
 
 test: .venv/ready ## Every test that needs no further server
-	@$(BIN)/python -m pytest --ignore=tests/servers --ignore=tests/long -n $(WORKERS)
+	@$(BIN)/python -m pytest --ignore=tests/servers --ignore=tests/long -n $(WORKERS) --dist worksteal
 
 servers: .venv/ready ## The tests against versitygw and pgbouncer, where they are installed
 	@$(BIN)/python -m pytest tests/servers
 
 long: .venv/ready ## The fault tests that take minutes, some against versitygw
-	@$(BIN)/python -m pytest tests/long -n $(WORKERS)
+	@$(BIN)/python -m pytest tests/long -n $(WORKERS) --dist worksteal
 
 bench: .venv/ready ## Objects/s beside a plain boto3 pool, and by width, where versitygw is installed
 	@$(BIN)/python -m bench.main_job

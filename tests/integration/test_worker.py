@@ -309,7 +309,7 @@ def test_a_worker_that_was_suspended_says_so_and_joins_again(
 
 
 def test_a_worker_whose_lease_was_taken_away_joins_again(scene: Scene, tmp_path: Path) -> None:
-    with running_worker(scene.settings, tmp_path) as it:
+    with running_worker(scene.settings, tmp_path, ARCHIVE_LEASE="4s") as it:
         it.until_told("no archive candidates")
         scene.hover.connection.execute("update archiver.worker set lease_until = now()")
         page = scene.due_page()
