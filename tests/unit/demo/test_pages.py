@@ -38,5 +38,7 @@ def test_pages_are_kept_and_read_again(real_pages: list[Page], tmp_path: Path) -
 def test_no_page_shows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCHIVE_SECRET_ACCESS_KEY", "do-not-show-me")
 
-    assert [] == [page.name for page in pages() if b"do-not-show-me" in page.html]
-    assert [] == [page.name for page in pages() if b"SECRET_ACCESS_KEY" in page.html]
+    shown = [page.html for page in pages()]
+
+    assert not any(b"do-not-show-me" in html for html in shown)
+    assert not any(b"SECRET_ACCESS_KEY" in html for html in shown)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 class TestHot(HotStoreContract):
+    many_count = 120  # more than a page of them, here and below: tests/servers
     absent_answer = Deleted.DELETED
     # A key with a control character is refused: test_s3.py.
     awkward_paths: ClassVar = tuple(path for path in AWKWARD_PATHS if path.isprintable())
@@ -50,6 +51,8 @@ class TestSignedUrls(UrlSignerContract):
 
 
 class TestColdThatEnforces(ColdStoreContract):
+    many_count = 120
+
     @pytest.fixture
     def world(self, moto_url: str) -> Iterator[S3ColdWorld]:
         world = cold_world(settings_of(moto_url), ENFORCES_CREATE)
@@ -70,7 +73,7 @@ class TestColdThatDoesNot(ColdStoreContract):
 
 
 class TestColdByBoto3ThatEnforces(ColdStoreContract):
-    many_count = 120  # more than a page of them: tests/servers
+    many_count = 120
 
     @pytest.fixture
     def world(self, moto_url: str) -> Iterator[S3ColdWorld]:
