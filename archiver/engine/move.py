@@ -153,7 +153,10 @@ class Mover:
                 self.stores.egress.taken(str(key), cold_bytes=size_bytes) as taken,
             ):
                 taken.reads_cold(size_bytes)
-                body = self.stores.cold.read(key)
+                try:
+                    body = self.stores.cold.read(key)
+                except ObjectMissing:  # it is told of, and cannot be read: no copy
+                    continue
                 if (checked := _proven_to_be(claim, found, body)) is not None:
                     return Sent(
                         claim=claim,
@@ -246,7 +249,10 @@ class Mover:
         if not is_ours and _may_be_one_object(key, claim.candidate.location):
             return None
         taken.reads_cold(len(body))
-        return found.stat if cold.readback(key) == digest else None
+        try:
+            return found.stat if cold.readback(key) == digest else None
+        except ObjectMissing:  # it is told of, and cannot be read: no copy
+            return None
 
     def _keys_for(self, candidate: Candidate, digest: Digest) -> Iterator[ColdKey]:
         key = self._plain_key(candidate)

@@ -387,6 +387,21 @@ def test_where_an_etag_is_an_md5_it_is_compared_with_that_of_the_bytes(
             assert bench.prove(sent) is Evidence.SIGNED
 
 
+def unreadable() -> ObjectMissing:
+    return ObjectMissing(store="cold", where=str(KEY), code="NoSuchKey")
+
+
+def test_a_copy_that_is_told_of_and_cannot_be_read_is_none() -> None:
+    bench = Bench()
+    bench.mover.move(claim())
+    bench.cold.faults.on("readback", KEY, raise_=unreadable)
+
+    sent = bench.mover.move(claim())
+
+    bench.cold.faults.verify_all_fired()
+    assert (sent.was_there, sent.cold.key == KEY) == (False, False)
+
+
 # --- recover ------------------------------------------------------------------------------
 
 
@@ -420,3 +435,14 @@ def test_a_recovery_finds_the_copy_under_its_digest_key() -> None:
     bench = Bench(Evidence.READBACK, LEAVES_IT_TO_US)
     sent = bench.mover.move(claim())
     assert bench.mover.recover(claim(content_digest=Digest.of(PAGE))).cold == sent.cold
+
+
+def test_a_recovery_passes_over_a_copy_that_is_told_of_and_cannot_be_read() -> None:
+    bench = Bench()
+    bench.mover.move(claim())
+    bench.cold.faults.on("read", KEY, raise_=unreadable)
+
+    with pytest.raises(ObjectMissing, match="store=hot"):
+        bench.mover.recover(claim())
+
+    bench.cold.faults.verify_all_fired()
