@@ -362,6 +362,8 @@ def sweep_plan(settings: Settings, limit: int | None) -> SweepPlan:
         takeover_wait_seconds=settings.lease_seconds + _LEASE_WAIT_SECONDS,
         retry_base_seconds=settings.retry_base_seconds,
         drain_seconds=settings.drain_timeout_seconds,
+        # A database that is silent for a lease has ended it, and with it the sweep.
+        ledger_patience_seconds=settings.lease_seconds,
     )
 
 

@@ -47,7 +47,7 @@ class PostgresLedger:
             SettingsError: The URL is not one.
         """
         self._settings = settings
-        self._database = Database(settings)
+        self._database = Database(settings, clock)
         self._backoff = Backoff(settings.retry_base_seconds, settings.retry_max_seconds, random)
         self._seen_claims: defaultdict[SourceName, Seen] = defaultdict(Seen)
         self._seen_releases: defaultdict[SourceName, Seen] = defaultdict(Seen)
