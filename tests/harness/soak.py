@@ -36,7 +36,7 @@ from archiver.demo.postgres import EmbeddedPostgres
 from tests.harness.command import environment
 from tests.harness.hover import Hover, create_hover
 from tests.harness.versitygw import running_s3_server
-from tests.harness.wire import Wire
+from tests.harness.wire import How, Wire
 from tests.standin.supabase import SERVICE_KEY, SupabaseStandIn
 
 if TYPE_CHECKING:
@@ -217,10 +217,12 @@ class Soak:
             raise
 
     @contextmanager
-    def begun(self, seed: int) -> Iterator[Chain]:
+    def begun(self, seed: int, *, hot: str | None = None, **settings: str) -> Iterator[Chain]:
+        """Hot is `supabase` or `s3`, else drawn; so is what these settings do not say."""
         rng = random.Random(seed)  # noqa: S311 - reproducible
+        hot = hot or rng.choice(["supabase", "s3"])
         with ExitStack() as opened:
-            standin = opened.enter_context(SupabaseStandIn()) if rng.random() < 0.5 else None
+            standin = opened.enter_context(SupabaseStandIn()) if hot == "supabase" else None
             s3_port = int(self._s3.endpoint.rpartition(":")[2])
             hot_port = s3_port if standin is None else int(standin.url.rpartition(":")[2])
             wires = {
@@ -230,7 +232,7 @@ class Soak:
             }
             folder = Path(opened.enter_context(tempfile.TemporaryDirectory(dir=self._folder)))
             (folder / "tmp").mkdir()
-            chain = Chain(self, rng, standin, wires, folder)
+            chain = Chain(self, rng, standin, wires, folder, settings)
             opened.callback(chain.end_processes)
             yield chain
 
@@ -276,6 +278,7 @@ class Chain:
         standin: SupabaseStandIn | None,
         wires: Mapping[str, Wire],
         folder: Path,
+        settings: Mapping[str, str],
     ) -> None:
         self._soak, self._rng, self._standin, self._wires = soak, rng, standin, wires
         self._folder = folder
@@ -286,7 +289,7 @@ class Chain:
         if standin is not None:
             standin.create_bucket(self._hot_bucket)
         self._hot, self._cold = self._store(self._hot_bucket), self._store(self._cold_bucket)
-        self._settings = self._chosen_settings()
+        self._settings = self._chosen_settings() | dict(settings)
 
     # --- one round ----------------------------------------------------------------------------
 
@@ -328,7 +331,7 @@ class Chain:
                 worker.child.terminate()
             assert worker.ended() in ((0, 130) if beside is None else (0, 1)), worker.words()
         if beside is not None:
-            self._require_said_so(beside, beside.ended())
+            self.require_said_so(beside, beside.ended())
         for wire in self._wires.values():
             wire.forget()
         self._count_lost()
@@ -357,18 +360,18 @@ class Chain:
                 code = worker.ended()
                 # Dropped bytes may have been its last: it had finished, or could not be told.
                 assert code in (0, 1, 3, 130), worker.words()
-                self._require_said_so(worker, code)
+                self.require_said_so(worker, code)
                 if code in (0, 130):
                     self._count("leaked", self._held_by_the_living())
             case Strike.FREEZE:
                 other = self.start()
-                self._require_said_so(other, other.ended())
+                self.require_said_so(other, other.ended())
                 self.thaw(worker)
             case Strike.DATABASE:
                 self._soak.restart_database()
-                self._require_said_so(worker, worker.ended())
+                self.require_said_so(worker, worker.ended())
 
-    def _require_said_so(self, worker: Process, code: int) -> None:
+    def require_said_so(self, worker: Process, code: int) -> None:
         """It ended by itself, and its exit code, its summary and its words agree."""
         words = worker.words()
         assert "Traceback" not in words, words
@@ -376,8 +379,53 @@ class Chain:
         summary = worker.summary
         if code == 3:
             assert (summary["state"], bool(summary["error"])) == ("fatal", True), summary
+        if code == 1:
+            is_left = summary["waiting"] or summary["parked"]
+            assert is_left or (summary["stopped"], bool(summary["error"])) == (
+                "failures",
+                True,
+            ), summary
         if code == 0:
             assert summary["state"] == "done", summary
+        else:
+            assert words
+
+    # --- one behind a network that fails ------------------------------------------------------
+
+    def fail_network(self, place: str, how: How, number: int) -> int:
+        """Let the way to one server fail at that turn, until the worker has ended: its code.
+
+        At turn 0 it fails before anybody connects.
+        """
+        self.plant()
+        wire = self._wires[place]
+        wire.forget()
+        fired = wire.at(lambda turn: turn.number >= number, lambda: wire.fail(how))
+        if number == 0:
+            wire.forget()
+            wire.fail(how)
+        worker = self.start()
+        code = worker.ended()
+        assert fired.is_set() or number == 0, "the fault did not fire"
+        assert wire.connections_count or how is How.REFUSED, "nobody came by"
+        wire.mend()
+        self.require_said_so(worker, code)
+        self._count_lost()
+        return code
+
+    def outlast_network(self, place: str, how: How, number: int) -> None:
+        """The same under a scheduled worker: it says so, goes on, and does what is left."""
+        self.plant()
+        wire = self._wires[place]
+        wire.forget()
+        fired = wire.at(lambda turn: turn.number >= number, lambda: wire.fail(how))
+        worker = self.start(is_scheduled=True)
+        until(lambda: fired.is_set() and _has_said_so(worker), "it says so")
+        wire.mend()
+        until(lambda: worker.has_ended or self._is_idle(), "it does what is left")
+        worker.child.terminate()
+        assert worker.ended() == 0, worker.words()
+        assert "Traceback" not in worker.words()
 
     # --- one frozen at a statement ------------------------------------------------------------
 
@@ -395,7 +443,7 @@ class Chain:
 
     def thaw(self, frozen: Process) -> None:
         frozen.child.send_signal(signal.SIGCONT)
-        self._require_said_so(frozen, frozen.ended())
+        self.require_said_so(frozen, frozen.ended())
 
     # --- the end of a chain -------------------------------------------------------------------
 
@@ -537,14 +585,17 @@ class Chain:
 
     # --- the workers --------------------------------------------------------------------------
 
-    def start(self, *, is_scheduled: bool = False) -> Process:
+    def start(
+        self, *, is_scheduled: bool = False, changes: Mapping[str, str] | None = None
+    ) -> Process:
+        """A worker, its first turn some tenths of a second away; `changes` to its settings."""
         number = len(self._processes)
         out, log = self._folder / f"{number}.out", self._folder / f"{number}.log"
         arguments = [] if is_scheduled else ["--once", "--json"]
         with out.open("wb") as stdout, log.open("wb") as stderr:
             child = subprocess.Popen(
                 [sys.executable, "-m", "archiver", *arguments],
-                env=environment(self._settings),
+                env=environment(self._settings | dict(changes or {})),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -607,6 +658,11 @@ class Chain:
             virtual_hosted_style_request=False,
             client_options={"allow_http": True},
         )
+
+
+def _has_said_so(worker: Process) -> bool:
+    said = ("sweep failed", "no sweep:", '"stopped": "failures"')
+    return any(words in worker.words() for words in said)
 
 
 def until(has_come: Callable[[], object], what: str) -> None:
