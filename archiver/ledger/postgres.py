@@ -18,6 +18,7 @@ from archiver.ledger.records import PostgresRecords
 from archiver.ledger.releases import PostgresReleases
 from archiver.ledger.settings import LedgerSettings
 from archiver.ledger.spending import PostgresSpending
+from archiver.ledger.stamps import PostgresStamps
 from archiver.ledger.translation import blaming
 from archiver.ledger.undoing import Undoing
 
@@ -98,6 +99,9 @@ class PostgresLedger:
         return PostgresReleases(
             source, self._database, self.fleet, self._backoff, seen, undoing
         )
+
+    def stamps(self, source: SourceName) -> PostgresStamps:
+        return PostgresStamps(source, self._database, self.fleet)
 
     def adoptions(self, source: ArchiveSource) -> PostgresAdoptions:
         return PostgresAdoptions(source, self._database, self.fleet)

@@ -150,7 +150,7 @@ def leftovers(world: World) -> list[str]:
     states = dict.fromkeys(PARKED, ClaimState.PARKED)
     if world.claim_states() != states:
         found.append(f"claims {world.claim_states()}")
-    unknown = set(world.cold.objects) - {it.receipt.cold.key for it in world.tables.receipts}
+    unknown = set(world.archived) - {it.receipt.cold.key for it in world.tables.receipts}
     left_behind = {TAKEN, *world.superseded_keys}
     found += [f"an orphan in cold: {key}" for key in unknown - left_behind]
     if world.tables.releases:
@@ -221,7 +221,7 @@ def test_an_answer_that_never_comes_changes_nothing(seed: int, tell_figure: Tell
         room, _, operation = point.call.partition(".")
 
         def fail(_: Worker) -> None:
-            if room in ("claims", "releases", "spending", "fleet"):
+            if room in ("claims", "releases", "spending", "stamps", "fleet"):
                 raise LedgerUnavailable(operation=operation, message="scripted")
             side = "cold" if room == "cold" else "hot"
             raise StoreUnavailable(store=side, operation=operation, code="scripted")
