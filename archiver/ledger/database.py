@@ -40,11 +40,14 @@ _CONNECTION = {
     "tcp_user_timeout": 30_000,  # [ms]
 }
 # Until the end of the transaction, so that a pooler's connection is given back as it was.
-# The dates: psycopg reads no other form, and a database may have one of its own.
+# The dates: psycopg reads no other form, and a database may have one of its own. Its commits
+# may be lazy, too: then a crash would take back a receipt whose hot copy is deleted already.
 _SET_UP = b"""
     select set_config('statement_timeout', %(statement)s, true),
            set_config('idle_in_transaction_session_timeout', %(idle)s, true),
-           set_config('datestyle', 'ISO', true)
+           set_config('datestyle', 'ISO', true),
+           set_config('synchronous_commit', case own when 'off' then 'on' else own end, true)
+    from current_setting('synchronous_commit') as own
 """
 _FIRST_WORD = 0.25  # of a bound is the server's: it knows better why it takes so long
 _FIRST_WORD_SECONDS = 5.0  # at most
@@ -213,7 +216,7 @@ def _read_committed(connection: Connection) -> None:
 
 
 def set_up(tx: Connection, bounds: Bounds) -> None:
-    """Bound what this transaction may take, and fix the form of its dates."""
+    """Bound what this transaction may take, fix the form of its dates, and make it durable."""
     in_milliseconds = {
         "statement": str(max(1, round(bounds.statement_seconds * 1000))),
         "idle": str(max(1, round(bounds.idle_seconds * 1000))),
