@@ -93,6 +93,11 @@ class Hit(Script):
 def eventful_world(seed: int, evidence: Evidence = Evidence.SIGNED) -> World:
     """Every kind of row there is, and hot copies that fell due before."""
     world = World(seed=seed, evidence=evidence, retry_base_seconds=0.25)
+    fill(world)
+    return world
+
+
+def fill(world: World) -> None:
     world.budget = BUDGET
     world.plant(*ids(3), "050")
     world.sweep(release=False)
@@ -106,7 +111,6 @@ def eventful_world(seed: int, evidence: Evidence = Evidence.SIGNED) -> World:
     # Parked: not what its row promises, and a bad pointer.
     world.plant("070", content_digest=page("x").content_digest)
     world.rows.plant(page("080", minutes=80, path=None))
-    return world
 
 
 def calls_of(seed: int, evidence: Evidence) -> list[str]:
