@@ -4,8 +4,10 @@
     |-- TransientError            wait: the claim waits, then the move is tried again
     |   |-- StoreUnavailable        timeout, 5xx, cut: says its code
     |   |   |-- StoreThrottled          nobody's fault: asked less, and never counted
+    |   |   |-- StoreFull               nor is this: nothing more is sent
     |   |   `-- NotSent                 its turn did not come: nor is this ever counted
     |   |-- LedgerUnavailable       the database did not answer
+    |   |   `-- LedgerFull              its disk is full
     |   |-- NoEgressLeft            the budget has no room for a read
     |   `-- Mismatch                bytes or sizes disagree; tried three times, then parked
     |       |-- SizeMismatch
@@ -107,6 +109,12 @@ class StoreThrottled(StoreUnavailable):
     """A store asks for fewer requests."""
 
 
+class StoreFull(StoreUnavailable):
+    """A store has no room left."""
+
+    hint: ClassVar[str] = "Make room there: it is tried again, and nothing is lost."
+
+
 class NotSent(StoreUnavailable):
     """A request was not sent to its store: its turn would have come too late."""
 
@@ -120,6 +128,12 @@ class LedgerUnavailable(TransientError):
     operation: str
     message: str
     hint: ClassVar[str] = "Check that Postgres runs and ARCHIVE_DATABASE_URL points at it."
+
+
+class LedgerFull(LedgerUnavailable):
+    """The database has no room left."""
+
+    hint: ClassVar[str] = "Make room on its disk: it is tried again, and nothing is lost."
 
 
 @dataclass(kw_only=True, eq=False)
@@ -448,7 +462,7 @@ class ForeignStamp(FatalError):
 
 @dataclass(kw_only=True, eq=False)
 class ForkedLedger(FatalError):
-    """The ledger does not know its own stamp in the cold store: it was restored or copied."""
+    """The ledger does not know its own stamp in the cold store: a restored one, or a copy?"""
 
     where: str
     found: str

@@ -59,7 +59,7 @@ Fields = dict[str, object]
 
 @click.group()
 def ledger() -> None:
-    """Export the ledger, or say which database it belongs to."""
+    """Hand the ledger to other tools."""
 
 
 @ledger.command()

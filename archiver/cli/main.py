@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
@@ -23,7 +23,6 @@ from archiver.cli.ledger import history, parked, pause, resume, retry, show, sta
 from archiver.cli.options import DURATION
 from archiver.cli.paper import clean, warn
 from archiver.cli.setup import check, demo, migrate
-from archiver.cli.take_over import take_over
 from archiver.cli.undo import undo
 from archiver.errors import ArchiverError
 
@@ -38,7 +37,12 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     backstage = Backstage()
     keep_to_ourselves(backstage)
-    sys.exit(run(sys.argv[1:], backstage))
+    code = run(sys.argv[1:], backstage)
+    try:
+        sys.stderr.flush()
+    except OSError:  # a full disk under the log: the lines are lost, the exit code is not
+        _let_go_of(sys.stderr)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str], backstage: Backstage) -> int:
@@ -58,7 +62,8 @@ def run(arguments: Sequence[str], backstage: Backstage) -> int:
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        _let_go_of_stdout()
+        # `archiver parked | head`: the reader has had enough.
+        _let_go_of(sys.stdout)
         return ExitCode.DONE
     except Exception:  # noqa: BLE001  # a bug: told whole, but without secrets
         warn(backstage.masked(clean(traceback.format_exc())))
@@ -67,10 +72,9 @@ def run(arguments: Sequence[str], backstage: Backstage) -> int:
     return ExitCode.DONE if code is None else int(code)
 
 
-def _let_go_of_stdout() -> None:
-    # `archiver parked | head`: the reader has had enough. Without this the interpreter
-    # complains when it flushes stdout at its end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _let_go_of(stream: TextIO) -> None:
+    """What it still holds goes nowhere: else the interpreter complains when it flushes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @click.group(
@@ -129,7 +133,6 @@ def cli(
     return worker_command.work(backstage)
 
 
-ledger.add_command(take_over)
 for _command in (
     check,
     migrate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
@@ -25,8 +26,9 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """A line beside the answer."""
-    click.echo(clean(text), err=True)
+    """A line beside the answer; one that cannot be written changes nothing."""
+    with suppress(OSError):
+        click.echo(clean(text), err=True)
 
 
 def clean(text: str) -> str:

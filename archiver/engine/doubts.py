@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from archiver.errors import BucketMissing
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,19 +24,21 @@ class Controls:
     """Buckets that were read in this sweep, or proven by a probe; and who waits for that."""
 
     _proven: set[str] = field(default_factory=set)
-    _suspects: dict[str, list[tuple[Claim, PermanentError]]] = field(default_factory=dict)
+    _suspects: dict[str, list[tuple[Claim, PermanentError | BucketMissing]]] = field(
+        default_factory=dict
+    )
     _refusals: dict[str, FatalError] = field(default_factory=dict)
 
     def is_proven(self, bucket: str) -> bool:
         return bucket in self._proven
 
-    def suspect(self, bucket: str, claim: Claim, error: PermanentError) -> bool:
+    def suspect(self, bucket: str, claim: Claim, error: PermanentError | BucketMissing) -> bool:
         """Hold a verdict back until its bucket has a control; True for the bucket's first."""
         waiting = self._suspects.setdefault(bucket, [])
         waiting.append((claim, error))
         return len(waiting) == 1
 
-    def prove(self, bucket: str) -> list[tuple[Claim, PermanentError]]:
+    def prove(self, bucket: str) -> list[tuple[Claim, PermanentError | BucketMissing]]:
         """The bucket is there and ours: the verdicts that waited for it count now."""
         self._proven.add(bucket)
         self._refusals.pop(bucket, None)
@@ -43,6 +47,17 @@ class Controls:
     def refuse(self, bucket: str, error: FatalError) -> None:
         """The probe was refused. Reading another object may still prove the bucket."""
         self._refusals[bucket] = error
+
+    def convict_missing(self) -> list[tuple[Claim, BucketMissing]]:
+        """Whose bucket is not there, where another one is: then it is the row that is wrong."""
+        missing = {
+            bucket: error
+            for bucket, error in self._refusals.items()
+            if self._proven and isinstance(error, BucketMissing)
+        }
+        return [
+            (claim, error) for bucket, error in missing.items() for claim in self.acquit(bucket)
+        ]
 
     def acquit(self, bucket: str) -> list[Claim]:
         """The probe found out nothing: nobody is judged, and the next suspect asks anew."""

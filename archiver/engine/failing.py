@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from archiver.engine.doubts import Breaker, Controls, Streak
 from archiver.errors import (
+    BucketMissing,
     FatalError,
     NotSent,
     ObjectDenied,
     ObjectMissing,
     PermanentError,
     StoreDenied,
+    StoreFull,
     StoreThrottled,
     StoreUnavailable,
     TransientError,
@@ -87,6 +89,10 @@ class Failing:
     def failed(self, claim: Claim, error: ArchiverError) -> None:
         """A move, or the proof of it, did not succeed."""
         match error:
+            case BucketMissing(store="hot"):
+                bucket = claim.candidate.location.bucket
+                self._controls.suspect(bucket, claim, error)
+                self._controls.refuse(bucket, error)
             case FatalError():
                 self._run.fail_fatally(error)
                 self._given_back.append(claim)
@@ -139,7 +145,7 @@ class Failing:
     def bucket_is_refused(self, bucket: str, error: ArchiverError) -> None:
         """The probe of a bucket failed; what waits for it is no verdict about an object."""
         self._probed.discard(bucket)
-        if isinstance(error, StoreDenied):
+        if isinstance(error, StoreDenied | BucketMissing):
             self._controls.refuse(bucket, error)  # reading another object may still prove it
             self._stores_answer("hot")
         elif isinstance(error, FatalError):
@@ -174,6 +180,8 @@ class Failing:
 
     def flush(self, *, is_last: bool) -> None:
         """Tell the ledger: groups that are full or old; all once nothing else is in flight."""
+        for claim, error in self._controls.convict_missing():
+            self._count(Failure(claim, str(error), is_permanent=True))
         if is_last:
             self._settle_streaks()
             if (refusal := self._controls.refusal) is not None:
@@ -222,7 +230,7 @@ class Failing:
         elif self._controls.suspect(bucket, claim, error):
             self._probe(bucket)
 
-    def _convict(self, claim: Claim, error: PermanentError) -> None:
+    def _convict(self, claim: Claim, error: PermanentError | BucketMissing) -> None:
         if isinstance(error, ObjectMissing):
             self._prober.recover(claim)
         else:
@@ -238,7 +246,7 @@ class Failing:
         failures = [_failure(it, error) for it in claims]
         streak = self._streaks[error.store]
         is_doubted = streak.add(failures, limit=self._run.breaker_failures)
-        if is_too_much:
+        if is_too_much or isinstance(error, StoreFull):
             self._open_breaker(error.store, error)
             return
         if not (is_doubted or self.breaker.is_open):

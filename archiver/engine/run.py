@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from archiver.engine.egress import FREE
-from archiver.engine.stamping import Vouched
 from archiver.engine.stop import Stop
 from archiver.errors import LedgerUnavailable
 from archiver.events import LedgerRetried, WidthChanged
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from archiver.engine.width import Change, Width
     from archiver.errors import FatalError
     from archiver.model import EgressBudget, ReceiptId, SourceName, State, Stopped
-    from archiver.protocols import Claims, Clock, Observer, Releases, Spending, Stamps
+    from archiver.protocols import Claims, Clock, Observer, Releases, Spending
 
 T = TypeVar("T")
 
@@ -99,7 +98,6 @@ class Run:
     claims: Claims
     releases: Releases
     spending: Spending
-    stamps: Stamps
     pool: Pool
     heartbeat: Heartbeat
     clock: Clock
@@ -108,7 +106,6 @@ class Run:
     width: Width
     asked: Stop = field(default_factory=Stop)  # to stop, by a signal or whoever owns the sweep
     egress: Egress = FREE
-    vouched: Vouched = field(default_factory=Vouched)
     tally: Tally = field(default_factory=Tally)
     fatal: FatalError | None = None
     stopped: Stopped | None = None

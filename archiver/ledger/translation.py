@@ -15,6 +15,7 @@ from psycopg import errors
 from archiver.errors import (
     ArchiverError,
     LedgerDenied,
+    LedgerFull,
     LedgerOutdated,
     LedgerUnavailable,
     SourceRefused,
@@ -106,7 +107,8 @@ def _as_ours(exc: psycopg.Error, operation: str) -> ArchiverError:
     if _is_about_our_schema(exc):
         return LedgerOutdated(found=message, needed="the tables of this version")
     code = f" (SQLSTATE {exc.sqlstate})" if exc.sqlstate else ""
-    return LedgerUnavailable(operation=operation, message=f"{message}{code}")
+    unavailable = LedgerFull if isinstance(exc, errors.DiskFull) else LedgerUnavailable
+    return unavailable(operation=operation, message=f"{message}{code}")
 
 
 def _is_denied(exc: psycopg.Error) -> bool:

@@ -10,6 +10,7 @@ from archiver.errors import (
     ArchiverError,
     ObjectDenied,
     StoreDenied,
+    StoreFull,
     StoreUnavailable,
     UnusableName,
 )
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _READS = {"read", "readback"}
+_FULL = {errno.ENOSPC, errno.EDQUOT}  # the file system, or what this user may have of it
 
 
 @contextmanager
@@ -39,7 +41,8 @@ def _error(exc: OSError, operation: str, where: str) -> ArchiverError:
     if exc.errno in {errno.ENAMETOOLONG, errno.ENOTDIR}:
         reason = exc.strerror or code
         return UnusableName(store="cold", where=where, reason=reason)
-    return StoreUnavailable(
+    unavailable = StoreFull if exc.errno in _FULL else StoreUnavailable
+    return unavailable(
         store="cold",
         operation=operation,
         code=code,

@@ -10,7 +10,7 @@ import pytest
 
 from archiver import events
 from archiver.engine.failing import Failing
-from archiver.errors import BucketMissing, StoreDenied
+from archiver.errors import BucketMissing, StoreDenied, StoreFull
 from archiver.model import ClaimState, HotLocation
 from tests.fakes.faults import denied, unavailable
 from tests.fakes.table_source import page
@@ -169,6 +169,40 @@ def test_a_bucket_that_only_its_probe_calls_missing_is_fatal_too() -> None:
 
     assert ended(world.sweep()) == ("fatal", None, 0)
     assert {} == world.claim_states()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("minutes", [-1, 900], ids=["oldest", "youngest"])
+def test_a_row_that_names_a_missing_bucket_parks_alone(seed: int, minutes: int) -> None:
+    """Another bucket is there, so it is the row that is wrong."""
+    world = World(seed=seed)
+    world.plant(*ids(5))
+    world.rows.plant(replace(page("900", minutes=minutes), hot_bucket="no-such"))
+    world._lost.add(HotLocation("no-such", "jobs/900.html.gz"))
+
+    summary = world.sweep()
+
+    assert (*ended(summary), summary.parked) == ("done", None, 5, 1)
+    assert world.claim_states() == {"900": ClaimState.PARKED}
+    assert "bucket=no-such" in (world.reasons()["900"] or "")
+    assert [] == world.troubles()
+
+
+def test_a_missing_bucket_that_only_its_probe_tells_of_parks_its_rows_alone() -> None:
+    world = World()
+    world.plant(*ids(5))
+    at_other = HotLocation("other", "jobs/900.html.gz")
+    world.put(replace(page("900", minutes=900), hot_bucket="other"), b"900")
+    world.hot.remove(at_other)
+    world._versions.pop(at_other)
+    world._lost.add(at_other)
+    missing = BucketMissing(store="hot", bucket="other")
+    world.hot.faults.on("probe", "other", raise_=missing)
+
+    summary = world.sweep()
+
+    assert (*ended(summary), summary.parked) == ("done", None, 5, 1)
+    assert "bucket=other" in (world.reasons()["900"] or "")
 
 
 def test_each_bucket_needs_a_control_of_its_own() -> None:
@@ -426,6 +460,25 @@ def test_an_object_that_fails_in_a_store_that_answers_is_counted(store: str) -> 
     assert world.attempts("000") == 1
 
 
+def test_a_full_cold_store_costs_no_attempt_and_the_sweep_says_so() -> None:
+    """However little is due, and though the store answers whatever else it is asked."""
+    world = World()
+    world.plant(*ids(3))
+    full = StoreFull(store="cold", operation="create", code="ENOSPC")
+    world.cold.faults.on("create", raise_=lambda: full, times=None)
+
+    for _ in range(20):
+        summary = world.sweep(retry_wait_seconds=0.0)
+        assert ended(summary) == ("stopped", "failures", 0)
+        assert "no room left" in (summary.error or "")
+        assert {} == world.claim_states()
+        world.clock.sleep(7200)
+
+    world.cold.faults._faults.clear()
+    assert world.sweep().archived == 3
+    assert [] == world.troubles()
+
+
 def test_an_object_that_fails_now_and_then_opens_nothing() -> None:
     world = World()
     world.plant(*ids(60))
@@ -463,5 +516,5 @@ def test_gzip_and_plain_bytes_both_come_home() -> None:
     world.hot.plant(at("001"), b"001")  # somebody gunzipped it
     world.forget("001")
     world.sweep()
-    assert list(world.archived.values()) == [b"001"]
+    assert list(world.cold.objects.values()) == [b"001"]
     assert gzip.decompress(body_of(b"001")) == b"001"
