@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         ColdKey,
         ColdLocation,
         ColdObject,
-        ColdPlace,
         ColdStat,
         Deleted,
         Digest,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
         Entry,
         FailAnswer,
         Failure,
-        FoundStamp,
         History,
         Holding,
         Holdings,
@@ -55,8 +53,6 @@ if TYPE_CHECKING:
         SourceCounts,
         SourceName,
         Spent,
-        Stamp,
-        Stamped,
         Summary,
         SweepId,
         SweepRecord,
@@ -335,6 +331,20 @@ class ArchiveSource(Protocol):
         """
 
 
+@runtime_checkable
+class PassesParked(Protocol):
+    """What a source can do besides, where the database compares its rows with the parked.
+
+    A claim that meets a page of parked rows would else fetch each of those behind it.
+    """
+
+    def pass_parked(self, after: Position | None, tx: Transaction) -> Position | None:
+        """The last of the rows right after a position that are parked just as they are.
+
+        Bounded: asked again from there, it goes on. None: the very next row is not one.
+        """
+
+
 # --- the ledger -------------------------------------------------------------------------
 
 
@@ -433,29 +443,6 @@ class Releases(Protocol):
 
         Raises:
             SourceRefused: The source cannot do it.
-        """
-
-
-class Stamps(Protocol):
-    """This ledger's stamps in the cold places of one source; recorded before they are put."""
-
-    def known(self, place: ColdPlace) -> Stamped:
-        """The last stamp that was seen there, and what is intended after it. Needs no lease."""
-
-    def intend(self, place: ColdPlace) -> Stamp | None:
-        """The stamp to put there now; None: the last one was confirmed within a day.
-
-        Recorded on return; all workers get the same one until it is confirmed. Repeatable.
-
-        Raises:
-            LeaseLost, LedgerUnavailable
-        """
-
-    def confirm(self, place: ColdPlace, stamp: Stamp) -> None:
-        """It was seen there. Fenced by the lease; repeatable.
-
-        Raises:
-            LeaseLost, LedgerUnavailable
         """
 
 
@@ -563,21 +550,6 @@ class Fleet(Protocol):
         """What was found within the last 7 days, by any worker."""
 
     def workers(self) -> Sequence[WorkerStatus]: ...
-
-    def take_over(self, found: Sequence[FoundStamp]) -> int:
-        """Be at home here, under an epoch above our own and all that were found; that epoch.
-
-        No worker from before beats, records or stamps any more. A stamp is intended for each
-        place; it overrules what was found there, and is still to be put. Atomic; done again
-        it only goes further up.
-
-        Raises:
-            LedgerDenied: This role may not decide that.
-            LedgerUnavailable
-        """
-
-    def fenced_lease_seconds(self) -> float:
-        """How long workers of other epochs may still delete: their leases run; 0: none."""
 
     def pause(self, what: Pause) -> None:
         """Ask this of all workers, in place of what was asked; each beat tells it."""

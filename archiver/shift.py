@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +15,6 @@ from archiver.engine.move import Mover, Stores
 from archiver.engine.pool import ThreadPool
 from archiver.engine.release import Releaser
 from archiver.engine.run import RELEASE_SLICE, Run, SweepPlan
-from archiver.engine.stamping import Vouched
 from archiver.engine.sweep import Sweep
 from archiver.engine.width import AutoWidth, FixedWidth
 from archiver.errors import FatalError, LedgerUnavailable
@@ -76,6 +74,15 @@ class Parts:
             self.egresses[source] = _egress(self.settings_of[source])
         return self.egresses[source]
 
+    def sharing_hot(self, source: SourceName) -> list[ArchiveSource]:
+        """The other sources of the same hot store: their rows may name the same objects."""
+        hot = self.settings_of[source].hot
+        return [
+            other
+            for name, other in self.sources.items()
+            if name != source and self.settings_of[name].hot == hot
+        ]
+
     def check(self, source: ArchiveSource) -> None:
         for warning in self.ledger.check_source(source):
             self.observe(SourceWarning(source.name, warning))
@@ -92,7 +99,6 @@ class Shift:
         self._parts = parts
         self._plan = sweep_plan(settings, None)
         self._trusted: set[SourceName] = set()
-        self._vouched: defaultdict[SourceName, Vouched] = defaultdict(Vouched)
         self._began_at = parts.clock.monotonic()
         fleet = parts.ledger.fleet
         with ExitStack() as opened:
@@ -143,9 +149,8 @@ class Shift:
             claims=parts.ledger.claims(
                 offering, release_grace_seconds=own.release_grace_seconds
             ),
-            releases=parts.ledger.releases(offering),
+            releases=parts.ledger.releases(offering, beside=parts.sharing_hot(source)),
             spending=parts.ledger.spending,
-            stamps=parts.ledger.stamps(source),
             pool=self._pool,
             heartbeat=self.heartbeat,
             clock=parts.clock,
@@ -154,7 +159,6 @@ class Shift:
             width=parts.width_of(source),
             asked=stop,
             egress=parts.egress_of(source),
-            vouched=self._vouched[source],
         )
         self._shelf.begin_sweep(stop)
         workshop = _Workshop(
@@ -367,8 +371,6 @@ def sweep_plan(settings: Settings, limit: int | None) -> SweepPlan:
         takeover_wait_seconds=settings.lease_seconds + _LEASE_WAIT_SECONDS,
         retry_base_seconds=settings.retry_base_seconds,
         drain_seconds=settings.drain_timeout_seconds,
-        # A database that is silent for a lease has ended it, and with it the sweep.
-        ledger_patience_seconds=settings.lease_seconds,
     )
 
 

@@ -13,6 +13,7 @@ from archiver.ledger.database import fetch
 from archiver.ledger.queries import load
 from archiver.ledger.translation import blaming
 from archiver.model import BadRow, CandidateId, Claim, FencingToken, Outlook, Window
+from archiver.protocols import PassesParked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -190,7 +191,9 @@ class PostgresClaims:
             wanted_count = limit - len(reading.claims)
             page = self._find_candidates(tx, max(wanted_count, _PAGE_OFFERS), reading.cursor)
             if page:
-                self._claim_of_page(tx, page, wanted_count, reading)
+                has_chosen = self._claim_of_page(tx, page, wanted_count, reading)
+                if not has_chosen:
+                    self._pass_parked(tx, reading)
             elif again and not reading.claims and not reading.is_from_beginning:
                 reading.cursor, reading.is_from_beginning = None, True
             else:
@@ -199,7 +202,8 @@ class PostgresClaims:
 
     def _claim_of_page(
         self, tx: Connection, page: Sequence[Offer], wanted_count: int, reading: _Reading
-    ) -> None:
+    ) -> bool:
+        """Claim and park what a page has to offer; False: it has nothing."""
         in_the_way = self._in_the_way(tx, page)
         chosen: list[Offer] = []
         for offer in page:
@@ -212,6 +216,17 @@ class PostgresClaims:
                 chosen.append(offer)
             reading.cursor = offer.position
         self._insert(tx, chosen, reading)
+        return bool(chosen)
+
+    def _pass_parked(self, tx: Connection, reading: _Reading) -> None:
+        """A page was in the way as a whole: go on to where its kind ends."""
+        source = self._source
+        while isinstance(source, PassesParked):
+            with blaming(source.name, "find_candidates"):
+                passed = source.pass_parked(reading.cursor, tx)
+            if passed is None:
+                return
+            reading.cursor = passed
 
     def _insert(self, tx: Connection, chosen: Sequence[Offer], reading: _Reading) -> None:
         if not chosen:

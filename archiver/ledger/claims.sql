@@ -271,44 +271,67 @@ from jsonb_to_recordset(%(failures)s) as f (
 where c.source = %(source)s and c.id = f.id and c.number = f.number
 
 -- count_in_motion --
--- What is left of one source: waiting, held by live workers, parked, to be released.
-with now as (select clock_timestamp() as at),
-claims as (
-    select c.state, c.next_attempt_at,
-           c.state = 'claimed' and w.left_at is null and w.lease_until > now.at
-               as is_alive,
-           c.worker_id, w.lease_until
+-- What is left of one source: waiting, held by live workers, parked, to be released. Each is a
+-- look of its own at an index that has just that: millions may be parked or pending.
+with now as materialized (select clock_timestamp() as at),
+claimed as materialized (
+    select c.worker_id, w.lease_until, w.left_at is null and w.lease_until > now.at as is_alive
     from archiver.claim c
     cross join now
-    left join archiver.worker w on w.worker_id = c.worker_id and c.state = 'claimed'
-    where c.source = %(source)s
+    left join archiver.worker w using (worker_id)
+    where c.source = %(source)s and c.state = 'claimed'
 ),
-releases as (
-    select r.due_at, r.parked_at, r.worker_id, w.lease_until,
+releasing as materialized (
+    select r.due_at, r.worker_id, w.lease_until,
            w.left_at is null and w.lease_until > now.at as is_alive
     from archiver.release r
     cross join now
-    left join archiver.worker w on w.worker_id = r.worker_id
-    where r.source = %(source)s
+    left join archiver.worker w using (worker_id)
+    where r.source = %(source)s and r.worker_id is not null
 ),
 elsewhere as (
-    select lease_until from claims where is_alive and worker_id <> %(worker_id)s
+    select lease_until from claimed where is_alive and worker_id <> %(worker_id)s
     union all
-    select lease_until from releases where is_alive and worker_id <> %(worker_id)s
+    select lease_until from releasing where is_alive and worker_id <> %(worker_id)s
+),
+next_due as (
+    select least(
+        (select min(c.next_attempt_at)
+         from archiver.claim c
+         where c.source = %(source)s and c.state = 'waiting'),
+        (select now.at from now where exists (select from claimed where not is_alive))
+    ) as at
+),
+next_release as (
+    select least(
+        (select r.due_at
+         from archiver.release r
+         where r.source = %(source)s and r.parked_at is null and r.worker_id is null
+         order by r.due_at
+         limit 1),
+        (select min(due_at) from releasing where not is_alive)
+    ) as at
+),
+releases as (
+    select count(*) from archiver.release r where r.source = %(source)s
+),
+parked_releases as (
+    select count(*)
+    from archiver.release r
+    where r.source = %(source)s and r.parked_at is not null
 )
-select (select count(*) from claims where state = 'waiting') as waiting_count,
-       (select extract(epoch from min(
-            case when state = 'waiting' then next_attempt_at
-                 when state = 'claimed' and not is_alive then now.at end
-        ) - now.at)::double precision from claims) as next_due_seconds,
-       (select extract(epoch from min(due_at) - now.at)::double precision
-        from releases
-        where parked_at is null and (worker_id is null or not is_alive)
-       ) as next_release_seconds,
+select (select count(*)
+        from archiver.claim c
+        where c.source = %(source)s and c.state = 'waiting') as waiting_count,
+       extract(epoch from next_due.at - now.at)::double precision as next_due_seconds,
+       extract(epoch from next_release.at - now.at)::double precision as next_release_seconds,
        (select count(*) from elsewhere) as elsewhere_count,
-       (select extract(epoch from min(lease_until) - now.at)::double precision
-        from elsewhere) as elsewhere_lease_seconds,
-       (select count(*) from claims where state = 'parked')
-           + (select count(*) from releases where parked_at is not null) as parked_count,
-       (select count(*) from releases where parked_at is null) as pending_release_count
-from now
+       extract(
+           epoch from (select min(lease_until) from elsewhere) - now.at
+       )::double precision as elsewhere_lease_seconds,
+       (select count(*)
+        from archiver.claim c
+        where c.source = %(source)s and c.state = 'parked')
+           + parked_releases.count as parked_count,
+       releases.count - parked_releases.count as pending_release_count
+from now, next_due, next_release, parked_releases, releases

@@ -18,12 +18,11 @@ from archiver.ledger.records import PostgresRecords
 from archiver.ledger.releases import PostgresReleases
 from archiver.ledger.settings import LedgerSettings
 from archiver.ledger.spending import PostgresSpending
-from archiver.ledger.stamps import PostgresStamps
 from archiver.ledger.translation import blaming
 from archiver.ledger.undoing import Undoing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
 
     from archiver.model import CandidateId, Located, SourceName
@@ -48,7 +47,7 @@ class PostgresLedger:
             SettingsError: The URL is not one.
         """
         self._settings = settings
-        self._database = Database(settings, clock)
+        self._database = Database(settings)
         self._backoff = Backoff(settings.retry_base_seconds, settings.retry_max_seconds, random)
         self._seen_claims: defaultdict[SourceName, Seen] = defaultdict(Seen)
         self._seen_releases: defaultdict[SourceName, Seen] = defaultdict(Seen)
@@ -93,15 +92,15 @@ class PostgresLedger:
         seen = self._seen_claims[source.name]
         return PostgresClaims(source, self._database, self.fleet, endings, seen)
 
-    def releases(self, source: ArchiveSource) -> PostgresReleases:
+    def releases(
+        self, source: ArchiveSource, *, beside: Collection[ArchiveSource] = ()
+    ) -> PostgresReleases:
+        """The releases of one source; none of what a row of `beside` points at, too."""
         seen = self._seen_releases[source.name]
         undoing = Undoing(source, self._database, self._settings)
         return PostgresReleases(
-            source, self._database, self.fleet, self._backoff, seen, undoing
+            source, self._database, self.fleet, self._backoff, seen, undoing, beside
         )
-
-    def stamps(self, source: SourceName) -> PostgresStamps:
-        return PostgresStamps(source, self._database, self.fleet)
 
     def adoptions(self, source: ArchiveSource) -> PostgresAdoptions:
         return PostgresAdoptions(source, self._database, self.fleet)

@@ -13,14 +13,14 @@ from archiver.ledger.translation import blaming
 from archiver.model import FencingToken, Outcome, Release, ReleaseEnd, WorkerId
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from archiver.ledger.backoff import Backoff
     from archiver.ledger.claims import Seen
     from archiver.ledger.database import Connection, Database, Row
     from archiver.ledger.fleet import PostgresFleet
     from archiver.ledger.undoing import Undoing
-    from archiver.model import Recorded, ReleaseFailure, Undone
+    from archiver.model import HotLocation, Recorded, ReleaseFailure, SourceName, Undone
     from archiver.protocols import ArchiveSource, Look
 
 _SQL = load("releases.sql")
@@ -37,8 +37,10 @@ class PostgresReleases:
         backoff: Backoff,
         seen: Seen,
         undoing: Undoing,
+        beside: Collection[ArchiveSource],
     ) -> None:
         self._source = source
+        self._beside = beside  # whose rows may point at the same hot objects
         self._database = database
         self._fleet = fleet
         self._backoff = backoff
@@ -111,13 +113,23 @@ class PostgresReleases:
 
     def _without_pointed_at(self, tx: Connection, due: Sequence[Release]) -> list[Release]:
         locations = {release.recorded.receipt.location for release in due}
-        with blaming(self._source.name, "points_at"):
-            pointed_at = set(self._source.points_at(locations, tx))
-        replaced = [it for it in due if it.recorded.receipt.location in pointed_at]
+        pointed_at: dict[HotLocation, SourceName] = {}
+        for source in (*self._beside, self._source):
+            with blaming(source.name, "points_at"):
+                found = source.points_at(locations, tx)
+            pointed_at |= dict.fromkeys(found, source.name)
+        replaced = [
+            ReleaseEnd(it, Outcome.REPLACED, self._who_points(pointed_at[location]))
+            for it in due
+            if (location := it.recorded.receipt.location) in pointed_at
+        ]
         if replaced:
-            detail = "a row points at it"
-            self._end(tx, [ReleaseEnd(it, Outcome.REPLACED, detail) for it in replaced])
+            self._end(tx, replaced)
         return [it for it in due if it.recorded.receipt.location not in pointed_at]
+
+    def _who_points(self, source: SourceName) -> str:
+        is_own = source == self._source.name
+        return "a row points at it" if is_own else f"a row of source {source} points at it"
 
     def _end(self, tx: Connection, ends: Sequence[ReleaseEnd]) -> None:
         listed = [

@@ -8,7 +8,15 @@ from uuid import UUID
 
 from archiver.errors import SourceRefused
 from archiver.formats.headers import problem_of_header
-from archiver.model import BadRow, Candidate, CandidateId, Digest, HotLocation, Offer
+from archiver.model import (
+    BadRow,
+    Candidate,
+    CandidateId,
+    Digest,
+    HotLocation,
+    Offer,
+    Position,
+)
 from archiver.sources.template import TemplateError
 
 if TYPE_CHECKING:
@@ -33,7 +41,8 @@ def offer(file: SqlFile, row: Row) -> Offer:
         SourceRefused: It has no place in the order, so it could not even be parked, or
             the section returns a type that has no one text.
     """
-    id_, due_at = _position(file, row)
+    at = position(file, row)
+    id_, due_at = at.id, at.due_at
     bucket, path = _text(file, row, "hot_bucket"), _text(file, row, "hot_path")
     try:
         location = _location(bucket, path)
@@ -59,14 +68,19 @@ def offer(file: SqlFile, row: Row) -> Offer:
         return BadRow(id_, due_at, str(exc), bucket, path)
 
 
-def _position(file: SqlFile, row: Row) -> tuple[CandidateId, datetime]:
+def position(file: SqlFile, row: Row) -> Position:
+    """Where a row is in the order.
+
+    Raises:
+        SourceRefused: Nowhere.
+    """
     id_, due_at = row["id"], row["due_at"]
     if not isinstance(id_, str):
         raise _refused(file, f"id {id_!r} is not text", "Write `id::text as id`.")
     if not isinstance(due_at, datetime) or due_at.tzinfo is None:
         fix = "due_at must be a timestamptz and never NULL."
         raise _refused(file, f"due_at of {id_!r} is {due_at!r}", fix)
-    return CandidateId(id_), due_at
+    return Position(due_at, CandidateId(id_))
 
 
 def _location(bucket: str | None, path: str | None) -> HotLocation:

@@ -10,6 +10,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import errors as postgres_errors
 from psycopg.rows import dict_row
 
@@ -17,8 +18,6 @@ from archiver.errors import SourceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    import psycopg
 
     from archiver.model import CandidateId, HotLocation, Position, Receipt
     from archiver.sources.sql_file import SqlFile
@@ -47,6 +46,30 @@ _LOCATION = """\
 location (hot_bucket, hot_path) as (
     select * from unnest(%(location_buckets)s::text[], %(location_paths)s::text[]) as asked
 )"""
+# A digest in another form than the ledger's never equals it: such a row is not passed here.
+# The rows of `offered` come in the order of the section, whatever its collation.
+_PASS_PARKED = b"""\
+with offered as materialized (%(candidates)b
+),
+judged as (
+    select offered.id, offered.due_at, row_number() over () as place, exists (
+        select from archiver.claim c
+        where c.source = %%(source)s
+          and c.id = offered.id
+          and c.state = 'parked'
+          and (c.hot_bucket, c.hot_path, encode(c.digest, 'hex'),
+               encode(c.content_digest, 'hex'))
+              is not distinct from
+              (offered.hot_bucket, offered.hot_path, to_jsonb(offered) ->> 'digest',
+               to_jsonb(offered) ->> 'content_digest')
+    ) as is_parked
+    from offered
+)
+select id, due_at
+from judged
+where place < coalesce((select min(place) from judged where not is_parked), %%(limit)s + 1)
+order by place desc
+limit 1"""
 _SERVER_LINE = re.compile(r"^\S+ (\d+): ", re.MULTILINE)  # "LINE 3: ...", in any language
 _PLANNABLE = {"select", "with", "insert", "update", "delete", "merge", "values"}
 RELATIONS = {"archived": _RECEIPT, "restored": _RECEIPT, "points_at": _LOCATION}
@@ -90,6 +113,17 @@ class Sections:
             parameters = {**self._parameters, **values}
             row = tx.execute(text, parameters, prepare=False).fetchone()
         return int(row[0]) if row else 0
+
+    def pass_parked(self, tx: Tx, values: Values) -> Row | None:
+        """The last of the candidates at the head that are parked just as they are."""
+        (statement,) = self.statements("candidates")
+        text = _PASS_PARKED % {b"candidates": statement.for_psycopg()}
+        parameters = {**self._parameters, **values, "source": self.file.name}
+        with (
+            self._translated("candidates", statement),
+            tx.cursor(row_factory=dict_row) as cursor,
+        ):
+            return cursor.execute(text, parameters, prepare=False).fetchone()
 
     def columns(self, tx: Tx, section: str, values: Values) -> list[tuple[str, int]]:
         """Run a section of one statement; name and type of the columns of its answer."""
@@ -209,5 +243,6 @@ def location_values(locations: Sequence[HotLocation]) -> Values:
 @contextmanager
 def rolled_back(tx: Tx) -> Iterator[None]:
     """Whatever is done in here never was; the transaction around it goes on."""
-    with tx.transaction(force_rollback=True):
+    with tx.transaction() as savepoint:
         yield
+        raise psycopg.Rollback(savepoint)

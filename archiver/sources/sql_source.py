@@ -14,7 +14,7 @@ from archiver.sources import sql_check
 from archiver.sources.finding import read_source_file
 from archiver.sources.holding import holding, problem_of_page
 from archiver.sources.locating import located
-from archiver.sources.offers import offer
+from archiver.sources.offers import offer, position
 from archiver.sources.sections import (
     Sections,
     location_values,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Tx = psycopg.Connection[Any]
 
 
+_PASSED = 10_000  # parked rows, in one statement
 _ALL = 2**31 - 1  # rows; no limit, for a section that wants one
 
 
@@ -106,6 +107,10 @@ class SqlSource:
             problem = "rows are not in order of (due_at, id)"
             raise self._sections.refused(section="candidates", problem=problem)
         return offers
+
+    def pass_parked(self, after: Position | None, tx: Tx) -> Position | None:
+        row = self._sections.pass_parked(tx, page_values(_PASSED, after))
+        return None if row is None else position(self.file, row)
 
     def count_candidates(self, tx: Tx) -> int:
         return self._sections.count(tx, "candidates", page_values(_ALL, None))

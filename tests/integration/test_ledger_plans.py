@@ -92,6 +92,8 @@ _HOT: dict[tuple[str, str], dict[str, Any]] = {
     ("releases.sql", "end_releases"): {"ends": _TOKENS},
     ("releases.sql", "fail_releases"): {"failures": _TOKENS},
     ("releases.sql", "give_back_releases"): {"releases": _TOKENS},
+    ("fleet.sql", "forget_workers"): {"days": 7},
+    ("fleet.sql", "list_workers"): {},
     ("records.sql", "find_receipts"): {"id": "id-7", "source": None},
     ("records.sql", "list_entries"): {**_PAGE, "source": None},
     ("records.sql", "list_newest_entries"): {**_PAGE, "source": "pages", "worker_id": None},
@@ -173,6 +175,17 @@ def test_a_page_of_holdings_reads_on_where_the_last_one_ended(hover: Hover) -> N
     assert "Sort" not in plan, plan
     assert "rows=2000" in plan, plan
     assert "Rows Removed by Filter" not in plan, plan
+
+
+def test_releases_in_hand_and_set_aside_are_found_among_all_that_are_pending(
+    pile: psycopg.Connection,
+) -> None:
+    query = b"explain " + load("claims.sql")["count_in_motion"]
+    explained = pile.execute(query, {"source": "pages", "worker_id": 1}).fetchall()
+
+    plan = "\n".join(row[0] for row in explained)
+
+    assert {"release_in_hand", "release_parked"} <= set(plan.split()), plan
 
 
 def test_retries_that_are_not_due_are_not_even_looked_at(pile: psycopg.Connection) -> None:
