@@ -85,7 +85,6 @@ def sweep_by_hand(
             claims=ledger.claims(source),
             releases=ledger.releases(source),
             spending=ledger.spending,
-            stamps=ledger.stamps(source.name),
             pool=pool,
             heartbeat=heartbeat,
             clock=clock,

@@ -73,9 +73,11 @@ class S3Front:
 
     def __init__(self, behind: str) -> None:
         self.rule: Callable[[Asked], Refusal | None] = lambda _: None
+        self.strips: frozenset[str] = frozenset()  # headers that are not passed on
         self.is_chunked = False  # bodies of answers come in chunks, which tell no length
         self.damages: Callable[[Asked], bool] = lambda _: False  # what is read of these
         self.asked: list[Asked] = []
+        self.answered: list[tuple[Asked, int]] = []  # by the server behind, with its status
         self.meter = Meter()
         self.behind = behind
         self._pool = urllib3.PoolManager(retries=False, maxsize=32)
@@ -138,10 +140,12 @@ def _handler(front: S3Front) -> type[BaseHTTPRequestHandler]:
                 kind = {"Content-Type": "application/xml", **refusal.headers}
                 self._send(refusal.status, kind, refusal.body)
                 return
-            headers = {n: v for n, v in self.headers.items() if n.lower() not in _HOP}
+            kept_back = _HOP | front.strips
+            headers = {n: v for n, v in self.headers.items() if n.lower() not in kept_back}
             told = front.pass_on(self.command, self.path, headers, body)
             answered = {n: v for n, v in told.headers.items() if n.lower() not in _HOP}
             got = told.read(decode_content=False)
+            front.answered.append((asked, told.status))
             front.meter.bytes(len(got))
             if self.command == "GET" and told.status == HTTPStatus.OK and front.damages(asked):
                 got = got[:-1] + bytes([got[-1] ^ 1])

@@ -37,6 +37,7 @@ class S3Server:
     access_key_id: str = "archiver-test"
     secret_access_key: str = "archiver-test-secret"
     access_log: Path = Path(os.devnull)
+    bucket_names: str = "bucket"  # how they begin
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def client(self) -> S3Client:
@@ -52,7 +53,7 @@ class S3Server:
 
     def new_bucket(self) -> str:
         """The name of a new, empty bucket."""
-        name = f"bucket-{next(self._numbers)}"
+        name = f"{self.bucket_names}-{next(self._numbers)}"
         client = self.client()
         try:
             client.create_bucket(Bucket=name)
