@@ -4,6 +4,8 @@
 
 PYTHON = python3
 WORKERS = 4 # most tests that take long wait for a process or for time
+ROUNDS = 400
+SEED = 1
 BIN = .venv/bin
 PIP = PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -11,7 +13,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 COMPILE = $(LOCK) pyproject.toml
 COMPILE_BUILD = $(LOCK) --group build
 
-.PHONY: help demo test check check-lock servers long bench lock upgrade clean
+.PHONY: help demo test check check-lock servers long soak bench lock upgrade clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -27,6 +29,9 @@ servers: .venv/ready ## The tests against versitygw and pgbouncer, where they ar
 
 long: .venv/ready ## The fault tests that take minutes, some against versitygw
 	@$(BIN)/python -m pytest tests/long -n $(WORKERS) --dist worksteal
+
+soak: .venv/ready ## Kill workers at random moments, for half an hour: ROUNDS=400 SEED=1
+	@ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m tests.harness.soak
 
 bench: .venv/ready ## Objects/s beside a plain boto3 pool, and by width, where versitygw is installed
 	@$(BIN)/python -m bench.main_job

@@ -16,7 +16,7 @@ from archiver.errors import LedgerUnavailable, SettingsError, SourceRefused
 from archiver.events import BacklogCounted
 from archiver.ledger.migrate import apply_statements
 from archiver.ledger.migrate import migrate as migrate_ledger
-from archiver.ledger.postgres import PostgresLedger
+from archiver.ledger.postgres import LedgerSettings, PostgresLedger
 from archiver.model import Summary
 from archiver.opening import (
     NEVER_WRITES,
@@ -32,13 +32,14 @@ from archiver.shift import Parts, Shift, sweep_plan
 from archiver.sources.finding import find_source
 from archiver.sources.sql_file import SqlFile
 from archiver.stores.pace import LimitedPace
+from archiver.succession import Succession
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from archiver.config import Settings
     from archiver.engine.stop import Stop
-    from archiver.model import Entry, Offer, SourceName, Spent, Takeover, Undone
+    from archiver.model import Entry, LedgerIdentity, Offer, SourceName, Spent, Takeover, Undone
     from archiver.protocols import ArchiveSource, Clock, Fleet, Observer, Records
 
 _UNDO_PATIENCE_SECONDS = 5.0  # with a pause that the hot store asks for
@@ -61,6 +62,34 @@ def open_archiver(settings: Settings, observer: Observer, clock: Clock) -> Itera
 def migrate(settings: Settings, clock: Clock) -> list[str]:
     """Bring the ledger's tables up to this version; the names of what was applied."""
     return migrate_ledger(migrate_url_of(settings), clock)
+
+
+@contextmanager
+def open_succession(settings: Settings, clock: Clock) -> Iterator[Succession]:
+    """Connect with the role that migrates, and survey all sources' cold stores.
+
+    Raises:
+        SettingsError: That role's database is not the one that workers use.
+        StoreUnavailable, FatalError: A store or the ledger could not be asked.
+        LedgerUnavailable
+    """
+    with PostgresLedger(LedgerSettings(url=migrate_url_of(settings)), clock) as ledger:
+        ledger.check()
+        if settings.database_url is not None:
+            with PostgresLedger(ledger_settings(settings), clock) as workers:
+                _require_one_database(ledger.fleet.identity(), workers.fleet.identity())
+        settings_of = {it.name: it.settings for it in settings.of_sources}
+        yield Succession(ledger, settings_of, clock)
+
+
+def _require_one_database(migrated: LedgerIdentity, worked: LedgerIdentity) -> None:
+    is_other = migrated.found_in.is_other_than(worked.found_in)
+    if is_other or migrated.ledger_id != worked.ledger_id:
+        problem = (
+            f"ARCHIVE_MIGRATE_URL leads to database {migrated.found_in}, "
+            f"ARCHIVE_DATABASE_URL to {worked.found_in}; both must name the same one"
+        )
+        raise SettingsError(problems=(problem,))
 
 
 def needs(settings: Settings, source: str) -> list[str]:

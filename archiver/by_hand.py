@@ -85,6 +85,7 @@ def sweep_by_hand(
             claims=ledger.claims(source),
             releases=ledger.releases(source),
             spending=ledger.spending,
+            stamps=ledger.stamps(source.name),
             pool=pool,
             heartbeat=heartbeat,
             clock=clock,

@@ -462,7 +462,7 @@ class ForeignStamp(FatalError):
 
 @dataclass(kw_only=True, eq=False)
 class ForkedLedger(FatalError):
-    """The ledger does not know its own stamp in the cold store: a restored one, or a copy?"""
+    """The ledger does not know its own stamp in the cold store: it was restored or copied."""
 
     where: str
     found: str

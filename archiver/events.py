@@ -216,6 +216,17 @@ class CanaryLeftOut(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ColdPlaceStamped(Event):
+    """This ledger's next stamp was seen in the cold store, and no other one above it."""
+
+    NAME: ClassVar[str] = "cold store stamped"
+    source: SourceName
+    where: str
+    number: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Draining(Event):
     NAME: ClassVar[str] = "stopping: draining what is in flight"
     reason: str

@@ -295,9 +295,20 @@ class Stamp:
 class Stamped:
     """What a ledger knows of its own stamps in one cold place."""
 
+    ledger_id: str
     last: Stamp | None = None  # the last one that was seen there
     intended: Stamp | None = None  # a later one: it may be there or not
     overrules: bool = False  # the intended one does: whatever lies below it is settled
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStamp:
+    """The highest stamp that was found in a cold place, whosever it is."""
+
+    source: SourceName
+    place: ColdPlace
+    number: int  # 0: none
+    epoch: int  # the highest one said there; 0: none
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,9 @@ def ledger_settings(settings: Settings) -> LedgerSettings:
     return LedgerSettings(
         url=settings.database_url,
         lease_seconds=settings.lease_seconds,
+        # A beat must fail soon enough for another one.
+        connect_timeout_seconds=round(min(10.0, max(2.0, settings.lease_seconds / 4))),
+        statement_timeout_seconds=settings.statement_timeout_seconds,
         retry_base_seconds=settings.retry_base_seconds,
         retry_max_seconds=settings.retry_max_seconds,
         max_attempts=settings.max_attempts,

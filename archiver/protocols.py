@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ColdKey,
         ColdLocation,
         ColdObject,
+        ColdPlace,
         ColdStat,
         Deleted,
         Digest,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         Entry,
         FailAnswer,
         Failure,
+        FoundStamp,
         History,
         Holding,
         Holdings,
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
         SourceCounts,
         SourceName,
         Spent,
+        Stamp,
+        Stamped,
         Summary,
         SweepId,
         SweepRecord,
@@ -446,6 +450,29 @@ class Releases(Protocol):
         """
 
 
+class Stamps(Protocol):
+    """This ledger's stamps in the cold places of one source; recorded before they are put."""
+
+    def known(self, place: ColdPlace) -> Stamped:
+        """The last stamp that was seen there, and what is intended after it. Needs no lease."""
+
+    def intend(self, place: ColdPlace) -> Stamp | None:
+        """The stamp to put there now; None: the last one was confirmed within a day.
+
+        Recorded on return; all workers get the same one until it is confirmed. Repeatable.
+
+        Raises:
+            LeaseLost, LedgerUnavailable
+        """
+
+    def confirm(self, place: ColdPlace, stamp: Stamp) -> None:
+        """It was seen there. Fenced by the lease; repeatable.
+
+        Raises:
+            LeaseLost, LedgerUnavailable
+        """
+
+
 class Adoptions(Protocol):
     """The rows of one source that were archived without this ledger, and receipts for them."""
 
@@ -550,6 +577,21 @@ class Fleet(Protocol):
         """What was found within the last 7 days, by any worker."""
 
     def workers(self) -> Sequence[WorkerStatus]: ...
+
+    def take_over(self, found: Sequence[FoundStamp]) -> int:
+        """Be at home here, under an epoch above our own and all that were found; that epoch.
+
+        No worker from before beats, records or stamps any more. A stamp is intended for each
+        place; it overrules what was found there, and is still to be put. Atomic; done again
+        it only goes further up.
+
+        Raises:
+            LedgerDenied: This role may not decide that.
+            LedgerUnavailable
+        """
+
+    def fenced_lease_seconds(self) -> float:
+        """How long workers of other epochs may still delete: their leases run; 0: none."""
 
     def pause(self, what: Pause) -> None:
         """Ask this of all workers, in place of what was asked; each beat tells it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from archiver.engine.move import Mover, Stores
 from archiver.engine.pool import ThreadPool
 from archiver.engine.release import Releaser
 from archiver.engine.run import RELEASE_SLICE, Run, SweepPlan
+from archiver.engine.stamping import Vouched
 from archiver.engine.sweep import Sweep
 from archiver.engine.width import AutoWidth, FixedWidth
 from archiver.errors import FatalError, LedgerUnavailable
@@ -99,6 +101,7 @@ class Shift:
         self._parts = parts
         self._plan = sweep_plan(settings, None)
         self._trusted: set[SourceName] = set()
+        self._vouched: defaultdict[SourceName, Vouched] = defaultdict(Vouched)
         self._began_at = parts.clock.monotonic()
         fleet = parts.ledger.fleet
         with ExitStack() as opened:
@@ -151,6 +154,7 @@ class Shift:
             ),
             releases=parts.ledger.releases(offering, beside=parts.sharing_hot(source)),
             spending=parts.ledger.spending,
+            stamps=parts.ledger.stamps(source),
             pool=self._pool,
             heartbeat=self.heartbeat,
             clock=parts.clock,
@@ -159,6 +163,7 @@ class Shift:
             width=parts.width_of(source),
             asked=stop,
             egress=parts.egress_of(source),
+            vouched=self._vouched[source],
         )
         self._shelf.begin_sweep(stop)
         workshop = _Workshop(
@@ -371,6 +376,8 @@ def sweep_plan(settings: Settings, limit: int | None) -> SweepPlan:
         takeover_wait_seconds=settings.lease_seconds + _LEASE_WAIT_SECONDS,
         retry_base_seconds=settings.retry_base_seconds,
         drain_seconds=settings.drain_timeout_seconds,
+        # A database that is silent for a lease has ended it, and with it the sweep.
+        ledger_patience_seconds=settings.lease_seconds,
     )
 
 

@@ -9,6 +9,7 @@ hypothesis.settings.register_profile("archiver", deadline=None)
 hypothesis.settings.load_profile("archiver")
 
 pytest_plugins = [
+    "tests.harness.crash_world",
     "tests.harness.figures",
     "tests.harness.hover",
     "tests.harness.moto",

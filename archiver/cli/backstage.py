@@ -16,8 +16,19 @@ if TYPE_CHECKING:
 
     from archiver.config import Settings
     from archiver.engine.stop import Stop
-    from archiver.model import Entry, Offer, SourceName, Spent, Summary, Takeover, Undone
+    from archiver.model import (
+        Entry,
+        LedgerIdentity,
+        Offer,
+        SourceName,
+        Spent,
+        Summary,
+        Takeover,
+        Undone,
+        WorkerStatus,
+    )
     from archiver.protocols import Clock, Fleet, Observer, Records
+    from archiver.succession import Standing
     from archiver.worker import OpenShift
 
 
@@ -62,6 +73,23 @@ class OpenArchiver(Protocol):
     ) -> Takeover: ...
 
 
+class OpenSuccession(Protocol):
+    """What `archiver ledger take-over` asks of a `succession.Succession`."""
+
+    @property
+    def identity(self) -> LedgerIdentity: ...
+
+    @property
+    def live_workers(self) -> Sequence[WorkerStatus]: ...
+
+    @property
+    def standings(self) -> Sequence[Standing]: ...
+
+    def take_over(self) -> int: ...
+
+    def outlive_leases(self) -> None: ...
+
+
 class App(Protocol):
     """What the commands ask of the module `archiver.app`."""
 
@@ -70,6 +98,10 @@ class App(Protocol):
     ) -> AbstractContextManager[OpenArchiver]: ...
 
     def migrate(self, settings: Settings, clock: Clock, /) -> list[str]: ...
+
+    def open_succession(
+        self, settings: Settings, clock: Clock, /
+    ) -> AbstractContextManager[OpenSuccession]: ...
 
     def needs(self, settings: Settings, source: str, /) -> list[str]: ...
 

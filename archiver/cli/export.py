@@ -59,7 +59,7 @@ Fields = dict[str, object]
 
 @click.group()
 def ledger() -> None:
-    """Hand the ledger to other tools."""
+    """Export the ledger, or say which database it belongs to."""
 
 
 @ledger.command()

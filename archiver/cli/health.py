@@ -18,6 +18,7 @@ from archiver.model import Pause
 if TYPE_CHECKING:
     from archiver.config import Settings
     from archiver.ledger.health import Pulse
+    from archiver.protocols import Clock
 
 _BEATS_PER_LEASE = 4  # progress is as old as the last beat
 
@@ -41,7 +42,7 @@ def health(backstage: Backstage, *, as_json: bool) -> int:
     paused, disabled or outside its window is healthy. For a container's health check.
     """
     settings = backstage.read_settings()
-    found = _disabled() if settings.is_disabled else _look(settings)
+    found = _disabled() if settings.is_disabled else _look(settings, backstage.clock)
     if as_json:
         print_json({"healthy": found.is_healthy, "reason": found.reason})
     else:
@@ -54,12 +55,12 @@ def _disabled() -> Health:
     return Health(is_healthy=True, reason=reason)
 
 
-def _look(settings: Settings) -> Health:
+def _look(settings: Settings, clock: Clock) -> Health:
     from archiver.ledger.health import find_pulse  # noqa: PLC0415  # psycopg
 
     assert settings.database_url is not None  # noqa: S101  # whoever archives has one
     try:
-        pulse = find_pulse(settings.database_url, socket.gethostname())
+        pulse = find_pulse(settings.database_url, socket.gethostname(), clock)
     except SettingsError:
         raise
     except ArchiverError as error:

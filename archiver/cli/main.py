@@ -23,6 +23,7 @@ from archiver.cli.ledger import history, parked, pause, resume, retry, show, sta
 from archiver.cli.options import DURATION
 from archiver.cli.paper import clean, warn
 from archiver.cli.setup import check, demo, migrate
+from archiver.cli.take_over import take_over
 from archiver.cli.undo import undo
 from archiver.errors import ArchiverError
 
@@ -133,6 +134,7 @@ def cli(
     return worker_command.work(backstage)
 
 
+ledger.add_command(take_over)
 for _command in (
     check,
     migrate,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _TIMEOUTS_PER_HANG = 5
 _LEASES_PER_HANG = 2
+_STATEMENTS_PER_HANG = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class Settings:
     database_url: Secret | None  # None: disabled
     migrate_url: Secret | None
     lease_seconds: float
+    statement_timeout_seconds: float
 
     evidence: Evidence | None  # None: what the store was seen to allow
     release: bool
@@ -146,6 +148,7 @@ class Settings:
             ),
             migrate_url=reader.find(table.MIGRATE_URL),
             lease_seconds=reader.value(table.LEASE),
+            statement_timeout_seconds=reader.value(table.STATEMENT_TIMEOUT),
             evidence=reader.value(table.EVIDENCE),
             release=reader.value(table.RELEASE),
             release_grace_seconds=reader.value(table.RELEASE_GRACE),
@@ -241,6 +244,7 @@ def _hang_after_seconds(reader: Reader) -> float:
     return max(
         _TIMEOUTS_PER_HANG * reader.value(table.TIMEOUT),
         _LEASES_PER_HANG * reader.value(table.LEASE),
+        _STATEMENTS_PER_HANG * reader.value(table.STATEMENT_TIMEOUT),
     )
 
 

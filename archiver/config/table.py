@@ -220,6 +220,14 @@ EVIDENCE = Setting(
     "readback",
     default="auto",
 )
+STATEMENT_TIMEOUT = Setting(
+    "ARCHIVE_STATEMENT_TIMEOUT",
+    values.duration(at_least_seconds=1),
+    "How long one statement may take in the database. Without any answer 5s later the worker "
+    "gives it up, and its connection.",
+    "5m",
+    default="1m",
+)
 RELEASE = Setting(
     "ARCHIVE_RELEASE",
     values.SWITCH,
@@ -363,7 +371,8 @@ HANG_AFTER = Setting(
     "ARCHIVE_HANG_AFTER",
     values.duration(at_least_seconds=1),
     "A sweep without progress for so long is said to hang; after twice as long the worker ends "
-    "with code 3, to be started anew. Unset: 5 times `ARCHIVE_TIMEOUT`, and 2 leases at least.",
+    "with code 3, to be started anew. Unset: 5 times `ARCHIVE_TIMEOUT`, and at least 2 leases "
+    "and 2 times `ARCHIVE_STATEMENT_TIMEOUT`.",
     "30m",
 )
 PING_URL = Setting(

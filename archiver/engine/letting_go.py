@@ -5,16 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from archiver.engine.stamping import BELIEVED_SECONDS, Stamper, own_of
 from archiver.errors import (
     ArchiverError,
     FatalError,
     NoEgressLeft,
     NotSent,
     PermanentError,
+    StoreDenied,
     StoreThrottled,
     StoreUnavailable,
 )
-from archiver.events import CanaryLeftOut, ObjectReleased, ReleaseFailed
+from archiver.events import CanaryLeftOut, ColdPlaceStamped, ObjectReleased, ReleaseFailed
 from archiver.model import Outcome, ReleaseFailure
 
 if TYPE_CHECKING:
@@ -23,14 +25,19 @@ if TYPE_CHECKING:
     from archiver.engine.egress import Purse
     from archiver.engine.release import Released, Releaser
     from archiver.engine.run import Run
+    from archiver.engine.stamping import Found
     from archiver.errors import ObjectFrozen
-    from archiver.model import Release
+    from archiver.model import Release, Stamp, Stamped
 
 _LOOK_SECONDS = 1.0  # between two looks for due releases while nothing is recorded
 
 
 class LettingGo:
-    """Drives the releases of one sweep. No delete before the canary has sung."""
+    """Drives the releases of one sweep.
+
+    No delete before the stamps in the cold store were seen to be this ledger's, and then the
+    canary has sung.
+    """
 
     def __init__(self, run: Run, releaser: Callable[[], Releaser], purse: Purse) -> None:
         self._run = run
@@ -38,6 +45,7 @@ class LettingGo:
         self._releaser = releaser  # opens the stores: only once something is due
         self._has_sung = False
         self._sings = False
+        self._looks_at_stamps = False
         self._look_at = 0.0
         self._slices_count = 0
         self._shut_since: float | None = None  # when the stores could first not be asked
@@ -46,7 +54,7 @@ class LettingGo:
 
     @property
     def is_under_way(self) -> bool:
-        return self._sings or self._slices_count > 0
+        return self._looks_at_stamps or self._sings or self._slices_count > 0
 
     def look_now(self) -> None:
         """Something was recorded, or a grace ended: do not wait for the next look."""
@@ -86,10 +94,86 @@ class LettingGo:
         except ArchiverError:
             self._give_back(due)
             raise
-        if self._has_sung:
+        if now < run.vouched.until:
+            self._let_go(due, releaser)
+        else:
+            stamper = Stamper(releaser.stores.cold, run.source)
+            self._look_at_stamps(due, releaser, stamper, None)
+
+    def _let_go(self, due: Sequence[Release], releaser: Releaser) -> None:
+        if self._run.is_ending:
+            self._give_back(due)
+        elif self._has_sung:
             self._send_out(due)
         else:
             self._sing(due, releaser)
+
+    # --- before the first delete -------------------------------------------------------------
+
+    def _look_at_stamps(
+        self,
+        due: Sequence[Release],
+        releaser: Releaser,
+        stamper: Stamper,
+        intended: Stamp | None,
+    ) -> None:
+        """See that the cold place is this ledger's; put the stamp that is intended, if any."""
+        run = self._run
+        self._looks_at_stamps = True
+        before = run.ledger("known", partial(run.stamps.known, stamper.place))
+
+        def look() -> Found:
+            if intended is None:
+                return stamper.look(before.last)
+            releaser.heartbeat.require()
+            return stamper.put(intended)
+
+        def looked(found: Found) -> None:
+            self._looks_at_stamps = False
+            try:
+                following = self._judge(stamper, before, found)
+            except FatalError as error:
+                self._give_back(due)
+                run.fail_fatally(error)
+                return
+            if following is None:
+                self._shut_since = None
+                run.vouched.until = run.clock.monotonic() + BELIEVED_SECONDS
+                self._let_go(due, releaser)
+            elif run.is_ending:
+                self._give_back(due)
+            else:
+                self._look_at_stamps(due, releaser, stamper, following)
+
+        def failed(error: ArchiverError) -> None:
+            self._looks_at_stamps = False
+            if isinstance(error, StoreThrottled):
+                run.throttled()
+            if isinstance(error, NotSent):
+                self._not_sent(due, error)
+            elif isinstance(error, StoreUnavailable):
+                self._give_back(due)
+                self._wait_for_stores(error, run.clock.monotonic())
+            else:
+                self._give_back(due)
+                run.fail_fatally(_refused(error, stamper.where))
+
+        run.pool.submit(look, looked, failed, ahead=True)
+
+    def _judge(self, stamper: Stamper, before: Stamped, found: Found) -> Stamp | None:
+        """The stamp that must be put before anything is let go of; None: it may be.
+
+        Raises:
+            ForeignStamp, ForkedLedger, StampGone: Nothing may be.
+            LeaseLost
+        """
+        run, place = self._run, stamper.place
+        after = run.ledger("known", partial(run.stamps.known, place))
+        own = own_of(found, before, after, stamper.where)
+        if own is not None and own != after.last:
+            run.ledger("confirm", partial(run.stamps.confirm, place, own))
+            run.observe(ColdPlaceStamped(run.source, stamper.where, own.number, own.epoch))
+        return run.ledger("intend", partial(run.stamps.intend, place))
 
     def _wait_for_stores(self, error: StoreUnavailable, now: float) -> None:
         """A store does not answer now: look again, until the patience for retries ends."""
@@ -111,10 +195,7 @@ class LettingGo:
             self._sings = False
             self._has_sung = True
             self._shut_since = None
-            if self._run.is_ending:
-                self._give_back(due)
-            else:
-                self._send_out(due)
+            self._let_go(due, releaser)
 
         def failed(error: ArchiverError) -> None:
             self._sings = False
@@ -226,6 +307,13 @@ class LettingGo:
     def _give_back(self, releases: Sequence[Release]) -> None:
         run = self._run
         run.ledger("give_back_releases", partial(run.releases.give_back_releases, releases))
+
+
+def _refused(error: ArchiverError, where: str) -> FatalError:
+    """What is refused of stamps is no verdict about the objects that are due."""
+    if isinstance(error, FatalError):
+        return error
+    return StoreDenied(store="cold", operation="stamp", where=where, message=str(error))
 
 
 def _failures(piece: Sequence[Release], error: ArchiverError) -> list[ReleaseFailure]:

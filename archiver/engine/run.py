@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from archiver.engine.egress import FREE
+from archiver.engine.stamping import Vouched
 from archiver.engine.stop import Stop
 from archiver.errors import LedgerUnavailable
 from archiver.events import LedgerRetried, WidthChanged
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from archiver.engine.width import Change, Width
     from archiver.errors import FatalError
     from archiver.model import EgressBudget, ReceiptId, SourceName, State, Stopped
-    from archiver.protocols import Claims, Clock, Observer, Releases, Spending
+    from archiver.protocols import Claims, Clock, Observer, Releases, Spending, Stamps
 
 T = TypeVar("T")
 
@@ -98,6 +99,7 @@ class Run:
     claims: Claims
     releases: Releases
     spending: Spending
+    stamps: Stamps
     pool: Pool
     heartbeat: Heartbeat
     clock: Clock
@@ -106,6 +108,7 @@ class Run:
     width: Width
     asked: Stop = field(default_factory=Stop)  # to stop, by a signal or whoever owns the sweep
     egress: Egress = FREE
+    vouched: Vouched = field(default_factory=Vouched)
     tally: Tally = field(default_factory=Tally)
     fatal: FatalError | None = None
     stopped: Stopped | None = None

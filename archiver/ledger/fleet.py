@@ -13,6 +13,7 @@ import archiver
 from archiver.errors import ForeignDatabase, LeaseLost
 from archiver.ledger.database import fetch
 from archiver.ledger.queries import load
+from archiver.ledger.stamps import overrule
 from archiver.model import (
     Capabilities,
     DatabaseHome,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from archiver.ledger.database import Connection, Database, Row
+    from archiver.model import FoundStamp
     from archiver.protocols import Clock
 
 _SQL = load("fleet.sql")
@@ -159,6 +161,21 @@ class PostgresFleet:
             )
             for row in rows
         ]
+
+    # --- who is at home ----------------------------------------------------------------------
+
+    def take_over(self, found: Sequence[FoundStamp]) -> int:
+        highest = max((it.epoch for it in found), default=0)
+        with self._database.transaction("take_over") as tx:
+            (row,) = fetch(tx, _SQL["take_over"], {"epoch": highest})
+            for it in found:
+                overrule(tx, it, row["epoch"])
+        return int(row["epoch"])
+
+    def fenced_lease_seconds(self) -> float:
+        with self._database.transaction("fenced_lease") as tx:
+            (row,) = fetch(tx, _SQL["find_fenced_lease"], {})
+        return float(row["seconds"])
 
     # --- what is asked of all ----------------------------------------------------------------
 

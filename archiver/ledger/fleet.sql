@@ -54,6 +54,23 @@ where w.worker_id = %(worker_id)s
   and w.left_at is null
   and w.lease_until > clock_timestamp()
 
+-- take_over --
+-- Be at home here, under an epoch above all others: no worker from before beats again.
+update archiver.fleet f
+set epoch = greatest(f.epoch, %(epoch)s) + 1,
+    database_name = current_database(),
+    system_identifier = archiver.system_identifier()
+returning f.epoch
+
+-- find_fenced_lease --
+-- How long a worker of another epoch may still think that its lease runs.
+select coalesce(extract(epoch from max(w.lease_until) - clock_timestamp()), 0)::double precision
+           as seconds
+from archiver.worker w
+join archiver.fleet f on f.epoch <> w.epoch
+where w.left_at is null
+  and w.lease_until > clock_timestamp()
+
 -- remember_probe --
 -- Keep what a probe of a store found, in place of what an earlier one did.
 insert into archiver.probe

@@ -9,19 +9,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import psycopg
-
-from archiver.ledger.database import connection_parameters, fetch, set_up
+from archiver.ledger.database import (
+    BoundedConnection,
+    Bounds,
+    connection_parameters,
+    fetch,
+    set_up,
+)
 from archiver.ledger.queries import load
 from archiver.ledger.translation import translated
 from archiver.model import Pause, pause_of
 
 if TYPE_CHECKING:
     from archiver.model import Secret
+    from archiver.protocols import Clock
 
 _SQL = load("health.sql")
 _CONNECT_SECONDS = 4
-_STATEMENT_SECONDS = 4.0
+_BOUNDS = Bounds(statement_seconds=4.0, idle_seconds=4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Pulse:
     last_state: str | None  # of the last sweep that has ended
 
 
-def find_pulse(url: Secret, host: str) -> Pulse:
+def find_pulse(url: Secret, host: str, clock: Clock) -> Pulse:
     """Ask the ledger.
 
     Raises:
@@ -44,8 +49,12 @@ def find_pulse(url: Secret, host: str) -> Pulse:
     parameters = connection_parameters(
         url, application_name="archiver health", connect_timeout_seconds=_CONNECT_SECONDS
     )
-    with translated("health"), psycopg.connect(**parameters, prepare_threshold=None) as tx:
-        set_up(tx, _STATEMENT_SECONDS)
+    with (
+        translated("health"),
+        BoundedConnection.connect(**parameters, prepare_threshold=None) as tx,
+    ):
+        tx.bound = clock, _BOUNDS.answer_seconds
+        set_up(tx, _BOUNDS)
         (row,) = fetch(tx, _SQL["find_pulse"], {"host": host})
     return Pulse(
         asked_at=row["asked_at"].astimezone(UTC),

@@ -18,6 +18,7 @@ from archiver.ledger.records import PostgresRecords
 from archiver.ledger.releases import PostgresReleases
 from archiver.ledger.settings import LedgerSettings
 from archiver.ledger.spending import PostgresSpending
+from archiver.ledger.stamps import PostgresStamps
 from archiver.ledger.translation import blaming
 from archiver.ledger.undoing import Undoing
 
@@ -47,7 +48,7 @@ class PostgresLedger:
             SettingsError: The URL is not one.
         """
         self._settings = settings
-        self._database = Database(settings)
+        self._database = Database(settings, clock)
         self._backoff = Backoff(settings.retry_base_seconds, settings.retry_max_seconds, random)
         self._seen_claims: defaultdict[SourceName, Seen] = defaultdict(Seen)
         self._seen_releases: defaultdict[SourceName, Seen] = defaultdict(Seen)
@@ -101,6 +102,9 @@ class PostgresLedger:
         return PostgresReleases(
             source, self._database, self.fleet, self._backoff, seen, undoing, beside
         )
+
+    def stamps(self, source: SourceName) -> PostgresStamps:
+        return PostgresStamps(source, self._database, self.fleet)
 
     def adoptions(self, source: ArchiveSource) -> PostgresAdoptions:
         return PostgresAdoptions(source, self._database, self.fleet)

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from archiver.model import Secret
 
 
+_IDLE_AT_LEAST_SECONDS = 5.0  # a machine may be as busy as that
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerSettings:
     """One Postgres database, and how patient to be with it and with its rows."""
@@ -25,3 +28,8 @@ class LedgerSettings:
     busy_wait_seconds: float = 0.1  # for a row the application holds, in a group
     lone_busy_wait_seconds: float = 1.0  # the same, where one receipt is recorded alone
     max_connections: int = 6  # a sweep and its heartbeat need two
+
+    @property
+    def idle_transaction_seconds(self) -> float:
+        """Who does not go on within a lease has lost it, and must not keep its locks."""
+        return max(self.lease_seconds, _IDLE_AT_LEAST_SECONDS)

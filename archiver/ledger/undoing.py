@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _SQL = load("undo.sql")
 
+_LOOK_SECONDS = 600.0  # at the hot copies of one group, between two statements
+
 _Answers = dict[ReceiptId, tuple[UndoAnswer, str | None]]
 
 _ENDINGS = {
@@ -46,7 +48,7 @@ class Undoing:
         wait_seconds = settings.lone_busy_wait_seconds if alone else settings.busy_wait_seconds
 
         def attempt(group: Sequence[Recorded]) -> _Answers:
-            with self._database.transaction("undo") as tx:
+            with self._database.transaction("undo", idle_seconds=_LOOK_SECONDS) as tx:
                 return self._undo(tx, group, hold_seconds, look, wait_seconds)
 
         def spoiled(one: Recorded, why: RowBusy | RowRefused) -> _Answers:

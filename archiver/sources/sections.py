@@ -10,7 +10,6 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from psycopg import errors as postgres_errors
 from psycopg.rows import dict_row
 
@@ -18,6 +17,8 @@ from archiver.errors import SourceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    import psycopg
 
     from archiver.model import CandidateId, HotLocation, Position, Receipt
     from archiver.sources.sql_file import SqlFile
@@ -243,6 +244,5 @@ def location_values(locations: Sequence[HotLocation]) -> Values:
 @contextmanager
 def rolled_back(tx: Tx) -> Iterator[None]:
     """Whatever is done in here never was; the transaction around it goes on."""
-    with tx.transaction() as savepoint:
+    with tx.transaction(force_rollback=True):
         yield
-        raise psycopg.Rollback(savepoint)

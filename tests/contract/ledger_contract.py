@@ -24,11 +24,13 @@ from archiver.model import (
     ClaimState,
     ColdKey,
     ColdLocation,
+    ColdPlace,
     Digest,
     EgressBudget,
     Evidence,
     FailAnswer,
     Failure,
+    FoundStamp,
     HotIdentity,
     Outcome,
     Pause,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         Records,
         Releases,
         Spending,
+        Stamps,
     )
     from tests.fakes.table_source import PageRow
 
@@ -69,6 +72,8 @@ BUDGET = EgressBudget(limit_bytes=100, window_seconds=3600.0)
 SPENT_FOR_SECONDS = 3600.0 + 300.0  # what was spent leaves the window so late, at most
 
 SOURCE = SourceName("pages")
+PLACE = ColdPlace("s3", "cold", "app/")
+A_DAY_SECONDS = 86_400.0
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -91,6 +96,8 @@ class Ledger(Protocol):
     def releases(self, source: ArchiveSource) -> Releases: ...
 
     def adoptions(self, source: ArchiveSource) -> Adoptions: ...
+
+    def stamps(self, source: SourceName) -> Stamps: ...
 
     def check_source(self, source: ArchiveSource) -> Sequence[str]: ...
 
@@ -123,7 +130,7 @@ class LedgerWorld(Protocol):
         """A new worker of the fleet; it has joined."""
 
     def pass_time(self, seconds: float) -> None:
-        """For leases, retries, grace and spending; nobody beats meanwhile."""
+        """For leases, retries, grace, spending and stamps; nobody beats meanwhile."""
 
     def set_home(self, *, name: str, system: int | None = None) -> None:
         """As if the ledger had been made in another database, or on another server."""
@@ -1774,6 +1781,137 @@ class LedgerContract:
         world.set_home(name=ledger.fleet.identity().found_in.name, system=None)
         assert ledger.fleet.identity().is_at_home
         ledger.fleet.join()
+
+    def test_a_stamp_is_known_before_it_is_put_and_the_same_to_all_until_it_is_seen(
+        self, world: LedgerWorld, ledger: Ledger
+    ) -> None:
+        stamps, others = ledger.stamps(SOURCE), world.worker().stamps(SOURCE)
+        nothing = stamps.known(PLACE)
+        assert (nothing.last, nothing.intended) == (None, None)
+
+        first = stamps.intend(PLACE)
+
+        assert first is not None
+        assert (first.number, first.source) == (1, SOURCE)
+        assert first.ledger_id == nothing.ledger_id == ledger.fleet.ledger_id
+        assert others.known(PLACE) == replace(nothing, intended=first)
+        assert others.intend(PLACE) == first
+
+        others.confirm(PLACE, first)
+        stamps.confirm(PLACE, first)
+
+        assert stamps.known(PLACE) == replace(nothing, last=first)
+        assert stamps.intend(PLACE) is None
+
+    def test_the_next_stamp_is_due_a_day_after_the_last_was_seen(
+        self, world: LedgerWorld
+    ) -> None:
+        stamps = world.worker().stamps(SOURCE)
+        first = stamps.intend(PLACE)
+        assert first is not None
+        stamps.confirm(PLACE, first)
+        world.pass_time(A_DAY_SECONDS - 60)
+        stamps = world.worker().stamps(SOURCE)
+        assert stamps.intend(PLACE) is None
+        world.pass_time(61)
+        stamps = world.worker().stamps(SOURCE)
+
+        second = stamps.intend(PLACE)
+
+        assert second is not None
+        assert (second.number, second.nonce != first.nonce) == (2, True)
+        assert (stamps.known(PLACE).last, stamps.known(PLACE).intended) == (first, second)
+
+    def test_each_source_and_each_cold_place_has_stamps_of_its_own(
+        self, ledger: Ledger
+    ) -> None:
+        stamps = ledger.stamps(SOURCE)
+        first = stamps.intend(PLACE)
+        assert first is not None
+        stamps.confirm(PLACE, first)
+        for place in (
+            replace(PLACE, prefix=""),
+            replace(PLACE, bucket="other"),
+            replace(PLACE, provider="r2"),
+        ):
+            assert stamps.known(place).last is None
+        assert ledger.stamps(SourceName("avatars")).known(PLACE).last is None
+
+    def test_workers_that_intend_a_stamp_at_once_get_the_same(self, world: LedgerWorld) -> None:
+        workers = [world.worker() for _ in range(4)]
+        together = Barrier(len(workers), timeout=60)
+
+        def intend(worker: Ledger) -> object:
+            together.wait()
+            return worker.stamps(SOURCE).intend(PLACE)
+
+        with ThreadPoolExecutor(len(workers)) as threads:
+            intended = set(threads.map(intend, workers))
+
+        assert len(intended) == 1
+        assert None not in intended
+
+    def test_a_worker_without_a_lease_stamps_nothing(self, world: LedgerWorld) -> None:
+        late = world.worker().stamps(SOURCE)
+        first = late.intend(PLACE)
+        assert first is not None
+        world.pass_time(LEASE_SECONDS + 1)
+        with pytest.raises(LeaseLost):
+            late.confirm(PLACE, first)
+        with pytest.raises(LeaseLost):
+            late.intend(PLACE)
+        assert late.known(PLACE).last is None
+
+    def test_g10_a_take_over_raises_the_epoch_and_fences_off_every_worker(
+        self, world: LedgerWorld, claims: Claims, ledger: Ledger
+    ) -> None:
+        world.rows.plant(page("1"))
+        window = claims.claim(10)
+        assert ledger.fleet.fenced_lease_seconds() == 0
+        before = ledger.fleet.identity()
+        world.set_home(name="elsewhere")
+
+        epoch = ledger.fleet.take_over([FoundStamp(SOURCE, PLACE, number=7, epoch=41)])
+
+        assert epoch == 42
+        after = ledger.fleet.identity()
+        assert (after.epoch, after.is_at_home) == (42, True)
+        assert (after.home, after.ledger_id) == (before.found_in, before.ledger_id)
+        assert 0 < ledger.fleet.fenced_lease_seconds() <= LEASE_SECONDS
+        with pytest.raises(LeaseLost):
+            ledger.fleet.beat()
+        with pytest.raises(LeaseLost):
+            claims.record([proof(it) for it in window.claims])
+        with pytest.raises(LeaseLost):
+            ledger.stamps(SOURCE).intend(PLACE)
+        fresh = world.worker()
+        assert fresh.claims(world.rows).claim(10).claims == ()  # until that lease is over
+        world.pass_time(LEASE_SECONDS + 1)
+        assert ledger.fleet.fenced_lease_seconds() == 0
+        assert ids(world.worker().claims(world.rows).claim(10)) == ["1"]
+
+    def test_a_take_over_intends_a_stamp_above_what_was_found_and_what_is_known(
+        self, world: LedgerWorld, ledger: Ledger
+    ) -> None:
+        stamps = ledger.stamps(SOURCE)
+        first = stamps.intend(PLACE)
+        assert first is not None
+        stamps.confirm(PLACE, first)
+
+        ledger.fleet.take_over([FoundStamp(SOURCE, PLACE, number=7, epoch=1)])
+
+        known = stamps.known(PLACE)
+        assert (known.last, known.overrules) == (first, True)
+        assert known.intended is not None
+        assert (known.intended.number, known.intended.epoch) == (8, 2)
+        ledger.fleet.take_over([FoundStamp(SOURCE, PLACE, number=0, epoch=0)])
+        again = stamps.known(PLACE).intended
+        assert again is not None
+        assert (again.number, again.epoch) == (9, 3)
+        stamps = world.worker().stamps(SOURCE)
+        assert stamps.intend(PLACE) == again
+        stamps.confirm(PLACE, again)
+        assert (stamps.known(PLACE).last, stamps.known(PLACE).intended) == (again, None)
 
     def test_a_budget_grants_what_it_has_room_for_and_then_nothing(
         self, ledger: Ledger

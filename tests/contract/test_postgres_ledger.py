@@ -27,6 +27,7 @@ update archiver.claim
 set next_attempt_at = next_attempt_at - make_interval(secs => %(seconds)s);
 update archiver.release set due_at = due_at - make_interval(secs => %(seconds)s);
 update archiver.spend set began_at = began_at - make_interval(secs => %(seconds)s);
+update archiver.stamp set confirmed_at = confirmed_at - make_interval(secs => %(seconds)s);
 update archiver.probe set probed_at = probed_at - make_interval(secs => %(seconds)s);
 """
 

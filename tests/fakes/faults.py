@@ -114,7 +114,7 @@ class Faults:
             raise_: An exception, or what makes one, instead of the effect.
             lose_reply: An exception after the effect took place.
             keep: What is kept of created bytes, or comes out of a read, by these bytes.
-            forget: A create that answers well and keeps nothing.
+            forget: A create that answers well and keeps nothing; a listing that leaves out all.
             etag: The answer names this one instead.
             answer: What a delete answers, doing nothing.
             run: Called first: an overwrite in between, a wait for another thread.

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from archiver.errors import ForeignDatabase, LeaseLost
 from archiver.ledger.backoff import Backoff
@@ -53,6 +54,8 @@ from archiver.model import (
     SourceCounts,
     SourceName,
     Spent,
+    Stamp,
+    Stamped,
     SweepId,
     SweepRecord,
     UndoAnswer,
@@ -61,14 +64,16 @@ from archiver.model import (
     WorkerId,
     WorkerStatus,
 )
-from tests.fakes.table_source import MemoryTransaction, RowIsHeld, RowRaises
+from tests.fakes.table_source import START, MemoryTransaction, RowIsHeld, RowRaises
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from archiver.model import (
+        ColdPlace,
         EgressBudget,
         Failure,
+        FoundStamp,
         Offer,
         Position,
         ReleaseFailure,
@@ -76,9 +81,11 @@ if TYPE_CHECKING:
     )
     from archiver.protocols import ArchiveSource, Clock, Look
 
+LEDGER_ID = "fake-ledger"
 HOME = DatabaseHome("fake", 1)
 
 _ALONE_AT = 5
+_FRESH_STAMP_SECONDS = 86400.0
 _PROBE_SECONDS = 7 * 86400.0
 _PAGE_OFFERS = 500
 _SPEND_ROW_SECONDS = 300.0
@@ -139,6 +146,25 @@ class Tables:
     sweeps: dict[SweepId, SweepRecord] = field(default_factory=dict)
     spend: dict[float, int] = field(default_factory=dict)  # bytes, by when their row began
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    stamps: dict[tuple[SourceName, ColdPlace, int], _StampRow] = field(default_factory=dict)
+
+    def stamps_at(self, source: SourceName, place: ColdPlace) -> dict[int, _StampRow]:
+        return {key[2]: row for key, row in self.stamps.items() if key[:2] == (source, place)}
+
+    def add_stamp(
+        self, source: SourceName, place: ColdPlace, number: int, *, overrules: bool = False
+    ) -> _StampRow:
+        stamp = Stamp(
+            ledger_id=LEDGER_ID,
+            source=source,
+            number=number,
+            epoch=self.epoch,
+            nonce=str(uuid4()),
+            stamped_at=START,
+            database_name=self.home.name,
+        )
+        row = self.stamps[source, place, number] = _StampRow(stamp, overrules)
+        return row
 
 
 class FakeLedger:
@@ -176,6 +202,9 @@ class FakeLedger:
     def releases(self, source: ArchiveSource) -> FakeReleases:
         return FakeReleases(self, source)
 
+    def stamps(self, source: SourceName) -> FakeStamps:
+        return FakeStamps(self, source)
+
     def adoptions(self, source: ArchiveSource) -> FakeAdoptions:
         return FakeAdoptions(self, source)
 
@@ -197,7 +226,7 @@ def rolled_back() -> Iterator[MemoryTransaction]:
 
 
 class FakeFleet:
-    ledger_id = "fake-ledger"
+    ledger_id = LEDGER_ID
 
     def __init__(self, ledger: FakeLedger) -> None:
         self._ledger = ledger
@@ -259,6 +288,29 @@ class FakeFleet:
             if found is None or self._ledger.clock.monotonic() - found[1] > _PROBE_SECONDS:
                 return None
             return found[0]
+
+    def take_over(self, found: Sequence[FoundStamp]) -> int:
+        with self._tables.lock:
+            tables = self._tables
+            tables.epoch = max([tables.epoch, *(it.epoch for it in found)]) + 1
+            tables.home = tables.found_in
+            for it in found:
+                known = tables.stamps_at(it.source, it.place)
+                number = max([it.number, *known]) + 1
+                tables.add_stamp(it.source, it.place, number, overrules=True)
+            return tables.epoch
+
+    def fenced_lease_seconds(self) -> float:
+        with self._tables.lock:
+            now = self._ledger.clock.monotonic()
+            return max(
+                (
+                    row.lease_until - now
+                    for worker, row in self._tables.workers.items()
+                    if self.is_alive(worker) and row.epoch != self._tables.epoch
+                ),
+                default=0.0,
+            )
 
     def workers(self) -> Sequence[WorkerStatus]:
         with self._tables.lock:
@@ -327,6 +379,55 @@ class FakeFleet:
         deadline = self._ledger.clock.monotonic() + seconds
         self._tables.workers[self.worker].lease_until = deadline
         return Lease(self.worker, self._tables.epoch, deadline, seconds, self._tables.pause)
+
+
+@dataclass
+class _StampRow:
+    stamp: Stamp
+    overrules: bool = False
+    confirmed_at: float | None = None
+
+
+class FakeStamps:
+    def __init__(self, ledger: FakeLedger, source: SourceName) -> None:
+        self._ledger = ledger
+        self._tables = ledger.tables
+        self._source = source
+
+    def known(self, place: ColdPlace) -> Stamped:
+        with self._tables.lock:
+            rows = self._tables.stamps_at(self._source, place)
+            seen = [number for number, row in rows.items() if row.confirmed_at is not None]
+            last = max(seen, default=0)
+            highest = max(rows, default=0)
+            intended = rows[highest] if highest > last else None
+            return Stamped(
+                self._ledger.fleet.ledger_id,
+                rows[last].stamp if last else None,
+                None if intended is None else intended.stamp,
+                overrules=intended is not None and intended.overrules,
+            )
+
+    def intend(self, place: ColdPlace) -> Stamp | None:
+        with self._tables.lock:
+            self._ledger.fleet.require_lease()
+            known, now = self.known(place), self._ledger.clock.monotonic()
+            if known.intended is not None:
+                return known.intended
+            rows = self._tables.stamps_at(self._source, place)
+            if known.last is None:
+                return self._tables.add_stamp(self._source, place, 1).stamp
+            confirmed_at = rows[known.last.number].confirmed_at
+            if confirmed_at is not None and now - confirmed_at < _FRESH_STAMP_SECONDS:
+                return None
+            return self._tables.add_stamp(self._source, place, known.last.number + 1).stamp
+
+    def confirm(self, place: ColdPlace, stamp: Stamp) -> None:
+        with self._tables.lock:
+            self._ledger.fleet.require_lease()
+            row = self._tables.stamps_at(self._source, place).get(stamp.number)
+            if row is not None and row.stamp.nonce == stamp.nonce and row.confirmed_at is None:
+                row.confirmed_at = self._ledger.clock.monotonic()
 
 
 class FakeSpending:

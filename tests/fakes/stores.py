@@ -274,7 +274,8 @@ class FakeColdStore:
         return self._read(key, "read")
 
     def list(self, prefix: str) -> Iterator[ColdStat]:
-        self.faults.begin("list", prefix)
+        if self.faults.begin("list", prefix).forget:
+            return
         with self._lock:
             keys = sorted(self._objects, key=lambda key: key.encode())
         for key in keys:

@@ -101,6 +101,11 @@ class Hit(Script):
 def eventful_world(seed: int, evidence: Evidence = Evidence.SIGNED) -> World:
     """Every kind of row there is, and hot copies that fell due before."""
     world = World(seed=seed, evidence=evidence, retry_base_seconds=0.25)
+    fill(world)
+    return world
+
+
+def fill(world: World) -> None:
     world.budget = BUDGET
     world.plant(*ids(3), "050")
     world.sweep(release=False)
@@ -114,7 +119,6 @@ def eventful_world(seed: int, evidence: Evidence = Evidence.SIGNED) -> World:
     # Parked: not what its row promises, and a bad pointer.
     world.plant("070", content_digest=page("x").content_digest)
     world.rows.plant(page("080", minutes=80, path=None))
-    return world
 
 
 def calls_of(seed: int, evidence: Evidence) -> list[str]:
@@ -158,7 +162,7 @@ def leftovers(world: World) -> list[str]:
     states = dict.fromkeys(PARKED, ClaimState.PARKED)
     if world.claim_states() != states:
         found.append(f"claims {world.claim_states()}")
-    unknown = set(world.cold.objects) - {it.receipt.cold.key for it in world.tables.receipts}
+    unknown = set(world.archived) - {it.receipt.cold.key for it in world.tables.receipts}
     left_behind = {TAKEN, *world.superseded_keys}
     found += [f"an orphan in cold: {key}" for key in unknown - left_behind]
     if world.tables.releases:
@@ -229,7 +233,7 @@ def test_an_answer_that_never_comes_changes_nothing(seed: int, tell_figure: Tell
         room, _, operation = point.call.partition(".")
 
         def fail(_: Worker) -> None:
-            if room in ("claims", "releases", "spending", "fleet"):
+            if room in ("claims", "releases", "spending", "stamps", "fleet"):
                 raise LedgerUnavailable(operation=operation, message="scripted")
             side = "cold" if room == "cold" else "hot"
             raise StoreUnavailable(store=side, operation=operation, code="scripted")

@@ -47,7 +47,14 @@ if TYPE_CHECKING:
     from archiver.engine.pool import Pool
     from archiver.events import Event
     from archiver.model import Summary
-    from archiver.protocols import ArchiveSource, Claims, ColdStore, HotStore, Releases
+    from archiver.protocols import (
+        ArchiveSource,
+        Claims,
+        ColdStore,
+        HotStore,
+        Releases,
+        Stamps,
+    )
     from tests.harness.hover import Hover, Page
     from tests.harness.sides import Side
 
@@ -82,6 +89,8 @@ class Racer:
         claims, releases = self.ledger.claims(self.source), self.ledger.releases(self.source)
         self.claims = cast("Claims", _Between(claims, "claims", worker))
         self.releases = cast("Releases", _Between(releases, "releases", worker))
+        stamps = self.ledger.stamps(self.source.name)
+        self.stamps = cast("Stamps", _Between(stamps, "stamps", worker))
         self._stores = world.open_stores(self.ledger, self._open)
 
     def sweep(self, **plan: Any) -> Summary:
@@ -91,6 +100,7 @@ class Racer:
             claims=self.claims,
             releases=self.releases,
             spending=self.ledger.spending,
+            stamps=self.stamps,
             pool=self.pool,
             heartbeat=self.heartbeat,
             clock=self.clock,

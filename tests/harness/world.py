@@ -56,9 +56,9 @@ class World:
             "ARCHIVE_RELEASE_GRACE": "0s",
         }
 
-    def once(self, **settings: str) -> Ran:
+    def once(self, *arguments: str, **settings: str) -> Ran:
         """Run `archiver --once --json` to its end, with settings of this run alone."""
-        return archiver(self.settings | settings, "--once", "--json")
+        return archiver(self.settings | settings, "--once", "--json", *arguments)
 
     def start_once(self, **settings: str) -> subprocess.Popen[str]:
         """The same, left running; whoever starts it ends it."""

@@ -139,6 +139,27 @@ def test_the_ledger_works_again_after_the_database_was_restarted(
         ledger.fleet.beat()
 
 
+def test_what_was_committed_survives_a_crash_of_a_lazy_database(
+    postgres_server: EmbeddedPostgres,
+) -> None:
+    """Its own default are commits that do not wait for the disk, which is written to late."""
+    url = postgres_server.url()
+    migrate(Secret(url), ManualClock())
+    with psycopg.connect(url, autocommit=True) as hands:
+        hands.execute("alter system set wal_writer_delay = '10s'")
+        hands.execute("alter system set synchronous_commit = off")
+        hands.execute("checkpoint")
+    postgres_server.stop()
+    postgres_server.start()
+    with new_ledger(url) as ledger:
+        worker = ledger.fleet.join().worker
+        postgres_server.stop("immediate")
+    postgres_server.start()
+
+    with new_ledger(url) as ledger:
+        assert [it.worker for it in ledger.fleet.workers()] == [worker]
+
+
 def test_a_connection_that_the_server_ends_is_replaced(
     ledger: PostgresLedger, hands: psycopg.Connection
 ) -> None:

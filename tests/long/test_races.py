@@ -383,9 +383,10 @@ def eventful_sweep(world: RacingWorld, script: Script) -> list[str]:
     moved, damaged, later = world.page(), world.page(), world.page()
     world.put_alike(damaged)
     racer = world.racer(script)
-    racer.sweep(max_bytes=len(moved.body) + len(damaged.body))
+    summary = racer.sweep(max_bytes=len(moved.body) + len(damaged.body))
     racer.die()
 
+    assert (summary.archived, summary.released, summary.waiting) == (1, 2, 1)
     assert [] == [it for it in world.troubles() if damaged.task_id not in it]
     assert ["released"] == world.outcomes(pending) == world.outcomes(moved)
     assert world.ask("select id, state, attempts_count from archiver.claim order by id") == [

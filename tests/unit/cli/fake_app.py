@@ -37,6 +37,7 @@ from archiver.model import (
     RecordedAdoption,
     SourceCounts,
     SourceName,
+    Stamp,
     Summary,
     SweepId,
     SweepRecord,
@@ -46,6 +47,7 @@ from archiver.model import (
     WorkerId,
     WorkerStatus,
 )
+from archiver.succession import Standing
 from tests.fakes.clock import ManualClock
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from archiver.config import Settings
     from archiver.engine.stop import Stop
     from archiver.events import Event, HoldingRefused
-    from archiver.model import Capabilities, Lease, Offer, Spent
+    from archiver.model import Capabilities, FoundStamp, Lease, Offer, Spent
     from archiver.protocols import Clock, Observer
     from archiver.worker import OpenShift
 
@@ -173,9 +175,16 @@ class FakeFleet:
 
     ledger_id = "7f3a"
 
+    found = LedgerIdentity(ledger_id, 1, DatabaseHome("app", 7), DatabaseHome("app", 7))
+
     def identity(self) -> LedgerIdentity:
-        home = DatabaseHome("app", 7)
-        return LedgerIdentity(self.ledger_id, 1, home, home)
+        return self.found
+
+    def take_over(self, found: Sequence[FoundStamp]) -> int:
+        raise NotImplementedError
+
+    def fenced_lease_seconds(self) -> float:
+        raise NotImplementedError
 
     def workers(self) -> Sequence[WorkerStatus]:
         return [
@@ -317,6 +326,11 @@ class FakeApp:
         del settings, clock
         return self.applied
 
+    @contextmanager
+    def open_succession(self, settings: Settings, clock: Clock) -> Iterator[FakeSuccession]:
+        del settings, clock
+        yield FakeSuccession(self)
+
     def needs(self, settings: Settings, source: str) -> list[str]:
         del settings
         return [f"create index if not exists {source}_archiver on tasks (id)"]
@@ -324,6 +338,26 @@ class FakeApp:
     def apply_needs(self, settings: Settings, source: str, clock: Clock) -> None:
         del settings, clock
         self.asked.append(f"needs of {source}")
+
+
+class FakeSuccession:
+    """A copy of the ledger, in whose only source another one has released."""
+
+    identity = LedgerIdentity("7f3a", 1, DatabaseHome("app", 7), DatabaseHome("copy", 8))
+
+    def __init__(self, app: FakeApp) -> None:
+        self._app = app
+        self.live_workers = app.fleet.workers()
+        other = Stamp("7f3a", SOURCE, 3, 2, "nonce", AT, "app")
+        refusal = "not known to this ledger"
+        self.standings = [Standing(SOURCE, "s3:cold/", [other, None], None, refusal)]
+
+    def take_over(self) -> int:
+        self._app.asked.append("take over")
+        return 3
+
+    def outlive_leases(self) -> None:
+        self._app.asked.append("outlive leases")
 
 
 @dataclass(frozen=True)

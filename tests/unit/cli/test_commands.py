@@ -26,10 +26,12 @@ from archiver.model import (
     CandidateId,
     ColdKey,
     ColdLocation,
+    DatabaseHome,
     Digest,
     EgressBudget,
     Evidence,
     Holding,
+    LedgerIdentity,
     NotAdopted,
     Pause,
     ReceiptId,
@@ -405,6 +407,50 @@ def test_status_as_json_gives_numbers() -> None:
     assert told["ledger_id"] == "7f3a"
     assert told["sources"][0]["archived_count"] == 12_345
     assert told["workers"][0]["is_alive"] is True
+
+
+def test_status_says_that_the_database_is_a_copy() -> None:
+    app = FakeApp()
+    home, found_in = DatabaseHome("app", 7), DatabaseHome("copy", 8)
+    app.fleet.found = LedgerIdentity("7f3a", 4, home, found_in)
+    out = _run("status", app).out
+    assert "ledger 7f3a, epoch 4" in out
+    assert "found in database copy (system 8), at home in app (system 7)" in out
+    assert "archiver ledger take-over" in out
+    told = json.loads(_run("status --json", app).out)
+    assert (told["epoch"], told["is_at_home"]) == (4, False)
+    assert (told["home"], told["found_in"]) == ("app (system 7)", "copy (system 8)")
+
+
+def test_a_take_over_shows_what_was_found_before_it_decides() -> None:
+    app = FakeApp()
+    ended = _run("ledger take-over --yes", app)
+    assert (ended.code, app.asked) == (0, ["take over", "outlive leases"])
+    for told in (
+        "at home in app (system 7)",
+        "found in copy (system 8)",
+        "stamp 3 of ledger 7f3a, database app, epoch 2, 2026-01-02 03:04:05 UTC",
+        "a stamp that cannot be read",
+        "task_html: not known to this ledger",
+        "Taken over under epoch 3",
+    ):
+        assert told in ended.out
+
+
+def test_a_take_over_as_json_is_one_object() -> None:
+    told = json.loads(_run("ledger take-over --yes --json").out)
+    assert (told["epoch_before"], told["epoch"]) == (1, 3)
+    assert (told["home_before"], told["home"]) == ("app (system 7)", "copy (system 8)")
+    assert told["sources"][0]["refusal"] == "not known to this ledger"
+    assert told["sources"][0]["found"][0].startswith("stamp 3 of ledger 7f3a")
+
+
+@pytest.mark.parametrize("options", ["", " --json"])
+def test_nobody_is_taken_over_unasked(options: str) -> None:
+    app = FakeApp()
+    ended = _run(f"ledger take-over{options}", app)
+    assert (ended.code, app.asked, ended.out) == (2, [], "")
+    assert "--yes" in ended.err
 
 
 def test_status_tells_what_each_worker_moves() -> None:

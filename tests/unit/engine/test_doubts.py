@@ -516,5 +516,5 @@ def test_gzip_and_plain_bytes_both_come_home() -> None:
     world.hot.plant(at("001"), b"001")  # somebody gunzipped it
     world.forget("001")
     world.sweep()
-    assert list(world.cold.objects.values()) == [b"001"]
+    assert list(world.archived.values()) == [b"001"]
     assert gzip.decompress(body_of(b"001")) == b"001"

@@ -57,7 +57,7 @@ def test_a_canary_that_does_not_sing_is_fatal_and_nothing_is_deleted(
     elif what == "mismatch":
         world.cold.faults.on("readback", keep=flipped)
     else:
-        for key in list(world.cold.objects):
+        for key in list(world.archived):
             world.cold.lose(key)
     worker = world.worker()
 
@@ -140,7 +140,7 @@ def test_a_long_grace_makes_no_receipt_fresh() -> None:
 def test_a_copy_in_another_store_than_the_one_at_hand_keeps_its_hot_copy() -> None:
     world = archived(3)
     moved = FakeColdStore(bucket="another-bucket")
-    for key, body in world.cold.objects.items():
+    for key, body in world.archived.items():
         moved.create(key, body, metadata={}, content_type=None, content_encoding=None)
     world.cold = moved
 
@@ -227,7 +227,7 @@ def test_a_row_that_points_there_again_ends_the_release_as_replaced() -> None:
     ends = [it[1] for it in world.tables.outcomes if it[0].receipt.id == "001"]
     assert ends == [Outcome.REPLACED, Outcome.RELEASED]
     assert [] == world.hot_ids + world.pointing_ids + world.troubles()
-    assert len(world.cold.objects) == 4
+    assert len(world.archived) == 4
 
 
 def test_an_object_that_is_gone_already_counts_as_released() -> None:

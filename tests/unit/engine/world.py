@@ -19,6 +19,7 @@ from archiver.engine.lease import Heartbeat
 from archiver.engine.move import Mover, Stores
 from archiver.engine.release import Releaser
 from archiver.engine.run import Run, SweepPlan
+from archiver.engine.stamping import Vouched
 from archiver.engine.stop import Stop
 from archiver.engine.sweep import Sweep
 from archiver.engine.undo import undo
@@ -33,6 +34,7 @@ from archiver.protocols import (
     OpenObject,
     Releases,
     Spending,
+    Stamps,
 )
 from tests.fakes.clock import ManualClock
 from tests.fakes.ledger import FakeLedger
@@ -60,6 +62,7 @@ CONTRACTS: dict[str, type] = {  # what a sweep drives, by the name of its calls 
     "cold": ColdStore,
     "claims": Claims,
     "spending": Spending,
+    "stamps": Stamps,
     "releases": Releases,
     "fleet": Fleet,
 }
@@ -302,6 +305,8 @@ class Worker:
         self._claims = _Between(ledger.claims(world.rows), "claims", self)
         self._releases = _Between(ledger.releases(world.rows), "releases", self)
         self._spending = _Between(ledger.spending, "spending", self)
+        self._stamps = _Between(ledger.stamps(world.rows.name), "stamps", self)
+        self.vouched = Vouched()
         self.egress = Egress(
             Allowance(),
             hot_counts=world.budget is not None,
@@ -321,6 +326,7 @@ class Worker:
             claims=cast("Claims", self._claims),
             releases=cast("Releases", self._releases),
             spending=cast("Spending", self._spending),
+            stamps=cast("Stamps", self._stamps),
             pool=self.pool,
             heartbeat=self.heartbeat,
             clock=self._world.clock,
@@ -329,6 +335,7 @@ class Worker:
             plan=SweepPlan(**{"batch_size": 10, "egress_budget": self._world.budget, **plan}),
             asked=self.stop,
             egress=self.egress,
+            vouched=self.vouched,
         )
 
     def undo(self, hold_seconds: float = 30.0) -> dict[str, UndoAnswer]:
@@ -506,6 +513,16 @@ class World:
             for row in self.tables.releases.values()
             if row.parked_at is not None
         }
+
+    @property
+    def archived(self) -> dict[ColdKey, bytes]:
+        """What lies in cold of the application's objects."""
+        stamps = self.stamp_keys()
+        return {key: body for key, body in self.cold.objects.items() if key not in stamps}
+
+    def stamp_keys(self) -> list[ColdKey]:
+        """What lies in cold and is none of them."""
+        return [key for key in self.cold.objects if key.startswith(".archiver/")]
 
     def receipted_keys(self, id_: str) -> list[ColdKey]:
         return [it.receipt.cold.key for it in self.tables.receipts if it.receipt.id == id_]
