@@ -16,8 +16,9 @@ from botocore.exceptions import ClientError
 
 from archiver.errors import ObjectMissing, StoreDenied
 from archiver.model import ColdKey, ColdObject, ColdStat, Digest
-from archiver.stores.cold_bucket import READ_BYTES, ColdBucket, require_whole, stat_of_put
+from archiver.stores.cold_bucket import ColdBucket, stat_of_put
 from archiver.stores.s3_answers import told_by_botocore
+from archiver.stores.s3_bodies import READ_BYTES, require_whole
 from archiver.stores.s3_listing import Listed, find
 from archiver.stores.s3_questions import Questions, encryption
 
@@ -88,14 +89,15 @@ class Boto3ColdStore(ColdBucket):
         }
 
     def look(self, key: ColdKey) -> ColdObject | None:
+        asked = self._asked("look", key)
         try:
-            with self._asker.translate(self._asked("look", key)):
+            with self._asker.translate(asked):
                 head = self._client.head_object(Bucket=self._bucket, Key=key)
         except ObjectMissing:
             return None
         return ColdObject(
-            ColdStat(key, head["ContentLength"], head.get("ETag")),
-            {name.lower(): said for name, said in head["Metadata"].items()},
+            ColdStat(key, _length_of(head, asked), head.get("ETag")),
+            {name.lower(): said for name, said in head.get("Metadata", {}).items()},
             head.get("ContentType"),
             head.get("ContentEncoding"),
         )
@@ -127,18 +129,29 @@ class Boto3ColdStore(ColdBucket):
         with self._asker.translate(asked):
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
             with closing(answer["Body"]) as body:
-                while buffer := body.read(READ_BYTES):
+                declared_bytes = _length_of(answer, asked)
+                while size_bytes <= declared_bytes and (buffer := body.read(READ_BYTES)):
                     size_bytes += len(buffer)
                     yield buffer
-        if "ContentLength" not in answer:  # nothing would tell a cut from the end
-            raise asked.unavailable(code="no length")
-        require_whole(asked, size_bytes, answer["ContentLength"])
+        require_whole(asked, size_bytes, declared_bytes)
 
     def _secrets(self) -> tuple[Secret, ...]:
         return self._asker.secrets
 
     def _questions(self) -> Questions:
         return self._asker
+
+
+def _length_of(answer: Mapping[str, Any], asked: Asked) -> int:
+    """The size an answer declares.
+
+    Raises:
+        StoreUnavailable: None: nothing would tell a cut from the end.
+    """
+    if "ContentLength" not in answer:
+        raise asked.unavailable(code="no length")
+    length: int = answer["ContentLength"]
+    return length
 
 
 def _send_at_once(request: AWSRequest, **_: Any) -> None:
@@ -178,4 +191,4 @@ class _Requests:
                 if told_by_botocore(exc).status == _NOT_FOUND:
                     return None
                 raise
-        return {"path": key, "size": head["ContentLength"], "e_tag": head.get("ETag")}
+        return {"path": key, "size": _length_of(head, asked), "e_tag": head.get("ETag")}

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from archiver.stores.s3 import S3Settings
     from archiver.stores.s3_questions import Questions
 
-READ_BYTES = 1 << 20  # the buffer of a readback
-
 
 class ColdBucket(ABC):
     """One bucket. Keys are whole: the path prefix is part of them.
@@ -106,13 +104,3 @@ def stat_of_put(asked: Asked, key: ColdKey, size_bytes: int, etag: str | None) -
     if not etag:
         raise asked.unavailable(code="no etag")
     return ColdStat(key, size_bytes, etag)
-
-
-def require_whole(asked: Asked, size_bytes: int, declared_bytes: int) -> None:
-    """Return when as many bytes came as the answer declared.
-
-    Raises:
-        StoreUnavailable: It was cut.
-    """
-    if size_bytes != declared_bytes:
-        raise asked.unavailable(code="cut", message=f"{size_bytes} of {declared_bytes} bytes")

@@ -9,8 +9,9 @@ import obstore
 
 from archiver.errors import ObjectMissing
 from archiver.model import ColdKey, ColdObject, ColdStat, Digest
-from archiver.stores.cold_bucket import READ_BYTES, ColdBucket, require_whole, stat_of_put
+from archiver.stores.cold_bucket import ColdBucket, stat_of_put
 from archiver.stores.s3 import S3
+from archiver.stores.s3_bodies import buffers_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,20 +98,16 @@ class S3ColdStore(ColdBucket):
 
     def readback(self, key: ColdKey) -> Digest:
         asked, result = self._get("readback", key)
-        sha256, size_bytes = hashlib.sha256(), 0
+        sha256 = hashlib.sha256()
         with self._s3.translate(asked):
-            for buffer in result.stream(min_chunk_size=READ_BYTES):
+            for buffer in buffers_of(asked, result):
                 sha256.update(buffer)
-                size_bytes += len(buffer)
-        require_whole(asked, size_bytes, result.meta["size"])
         return Digest(sha256.digest())
 
     def read(self, key: ColdKey) -> bytes:
         asked, result = self._get("read", key)
         with self._s3.translate(asked):
-            body = bytes(result.bytes())
-        require_whole(asked, len(body), result.meta["size"])
-        return body
+            return b"".join(buffers_of(asked, result))
 
     def signed_url(self, where: ColdKey, lifetime_seconds: int) -> str:
         return self._s3.signed_url(self._asked("sign", where), lifetime_seconds)

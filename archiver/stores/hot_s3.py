@@ -20,6 +20,7 @@ from archiver.errors import ObjectDenied
 from archiver.model import Deleted, HotIdentity, HotLocation
 from archiver.stores.s3 import S3
 from archiver.stores.s3_answers import ACCESS_DENIED, told_by, translate
+from archiver.stores.s3_bodies import buffers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -156,11 +157,7 @@ class _OpenObject:
 
     def read(self) -> bytes:
         with translate(self._asked):  # the answer came: no second question about a cut
-            body = bytes(self._result.bytes())
-        if len(body) != self.identity.size_bytes:
-            message = f"{len(body)} of {self.identity.size_bytes} bytes"
-            raise self._asked.unavailable(code="cut", message=message)
-        return body
+            return b"".join(buffers_of(self._asked, self._result))
 
 
 def _identity_of(meta: ObjectMeta) -> HotIdentity | None:

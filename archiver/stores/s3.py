@@ -25,7 +25,15 @@ from archiver.stores.s3_answers import Asked, Told, check_name, translate
 from archiver.stores.s3_listing import find
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -279,15 +287,23 @@ class _Requests:
     bucket: str
 
     def pages(self, directory: str, after: str | None) -> Iterator[Sequence[ObjectMeta]]:
-        """LIST pages, until one cannot be had by this client: then HEADs tell."""
+        """LIST pages, until one cannot be had by this client: then HEADs tell.
+
+        Raises:
+            StoreUnavailable: Also where the listing does not get on: obstore would ask for
+                page after page that holds nothing, for ever.
+        """
         asked = self.s3.asked("list", self.bucket)
         store = self.s3.bucket(self.bucket)
+        timeout_seconds = self.s3.settings.timeout_seconds
         pages = obstore.list(store, directory, offset=after, chunk_size=_PAGE_KEYS)
         try:
             while True:
                 with self.s3.pace.reading("listing") as reading, self.s3.translate(asked):
                     try:
-                        page = next(pages, ())
+                        page = asyncio.run(_within(timeout_seconds, pages))
+                    except TimeoutError as exc:
+                        raise asked.unavailable(code="timeout") from exc
                     except InvalidPathError:  # a key of somebody else's, such as `a//b`
                         return
                     reading.size_bytes = sum(_LISTED_BYTES + len(item["path"]) for item in page)
@@ -305,6 +321,15 @@ class _Requests:
 
     def prove_missing(self, key: str) -> None:
         self.s3.prove_missing(self.s3.asked(self.operation, self.bucket, key))
+
+
+async def _within(seconds: float, pages: AsyncIterator[Sequence[T]]) -> Sequence[T]:
+    """The next page; empty after the last."""
+    async with asyncio.timeout(seconds):
+        try:
+            return await anext(pages)  # a default is only taken with Python's own awaitables
+        except StopAsyncIteration:
+            return ()
 
 
 async def _take_turns(

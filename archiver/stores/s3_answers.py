@@ -245,7 +245,8 @@ def told_by(exc: BaseException, asked: Asked) -> Told | None:
         return _told_by_obstore(str(exc), asked)
     if type(exc).__name__ == "PanicException":  # its module cannot be imported
         return Told(None, "panic", str(exc))
-    if type(exc).__module__.partition(".")[0] in {"botocore", "urllib3"}:
+    kinds = type(exc).__mro__  # ours of botocore's, too (`s3_bounds.py`)
+    if any(kind.__module__.partition(".")[0] in {"botocore", "urllib3"} for kind in kinds):
         return told_by_botocore(exc)
     return None
 
@@ -255,11 +256,10 @@ _STATUS = re.compile(
     r"(?:non-2xx status code: (\d{3})|error response)(.*)",
     re.DOTALL,
 )
-_CODE = re.compile(r"<Code>\s*([^<]+?)\s*</Code>")
-_MESSAGE = re.compile(r"<Message>\s*([^<]+?)\s*</Message>")
-_PARTIAL = re.compile(
-    r"DeleteObjects request failed for key (.*): (.*) \(code: (.*)\)", re.DOTALL
-)
+# None of these may look at a character twice: a store chooses what they search.
+_CODE = re.compile(r"<Code>([^<]*)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]*)</Message>")
+_PARTIAL = "DeleteObjects request failed for key "
 _CHAIN = re.compile(r"External AWS credential provider: (\w+): (.*)", re.DOTALL)
 _KINDS = (  # of the wire, as obstore words them in its debug text
     ("kind: Timeout", "timeout"),
@@ -283,17 +283,27 @@ def _told_by_obstore(text: str, asked: Asked) -> Told:
         code, message = _CODE.search(body), _MESSAGE.search(body)
         return Told(
             status,
-            code[1] if code else "",
-            message[1] if message else "",
+            code[1].strip() if code else "",
+            message[1].strip() if message else "",
         )
-    if (partial := _PARTIAL.search(summary)) is not None:
-        return Told(200, partial[3], partial[2], is_partial=True)
+    if (partial := _told_of_one_key(summary)) is not None:
+        return partial
     if (chain := _CHAIN.search(summary)) is not None:
         return Told(None, chain[1], chain[2])
     for kind, code_of_ours in _KINDS:
         if kind in debug or kind in summary:
             return Told(None, code_of_ours, summary)
     return Told(None, "unknown", summary)
+
+
+def _told_of_one_key(summary: str) -> Told | None:
+    """The refusal of one key of a bulk delete: `… for key <key>: <message> (code: <code>)`."""
+    _, is_meant, rest = summary.partition(_PARTIAL)
+    before, has_code, after = rest.rpartition(" (code: ")
+    code, is_closed, _ = after.rpartition(")")
+    if not (is_meant and has_code and is_closed):
+        return None
+    return Told(200, code, before.rpartition(": ")[2], is_partial=True)
 
 
 _TIMEOUTS = {"ConnectTimeoutError", "ReadTimeoutError"}

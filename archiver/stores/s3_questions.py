@@ -31,6 +31,7 @@ from archiver.stores.s3_answers import (
     told_by_botocore,
     translate,
 )
+from archiver.stores.s3_bounds import CarefulParsers, bound_answers, follow_no_redirect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 _NOT_FOUND = 404
 _OUT_OF_RANGE = 416
+_DIGITS = 15  # of a Content-Length that is one
+_EMPTY_PAGES = 100  # in a row, after which a listing is taken to have no end
 _READING = "archiver_reading"  # under way, in what botocore keeps of a call
 _BRINGS = {"GetObject": "object", "ListObjectsV2": "listing"}  # what waits for bytes to read
 
@@ -182,13 +185,20 @@ class Questions:
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=asked.bucket, Prefix=prefix, **start
         )
-        remaining = iter(pages)
+        remaining, last_key, empty_count = iter(pages), "", 0
         while True:
             with self.translate(asked):
                 page = next(remaining, None)
             if page is None:
                 return
-            yield page.get("Contents", ())
+            found = page.get("Contents", ())
+            if any("Key" not in item or "Size" not in item for item in found):
+                raise asked.unavailable(code="not a listing")
+            empty_count = 0 if found else empty_count + 1
+            if empty_count > _EMPTY_PAGES or (found and found[0]["Key"] <= last_key):
+                raise asked.unavailable(code="endless listing")
+            last_key = found[-1]["Key"] if found else last_key
+            yield found
 
 
 def encryption(settings: S3Settings) -> dict[str, Any]:
@@ -210,6 +220,7 @@ def open_client(settings: S3Settings, chain: AwsChain | None = None) -> S3Client
         }
     )
     session.register_component("data_loader", _service_models())
+    session.register_component("response_parser_factory", CarefulParsers())
     chain = chain or _open_chain(settings)
     if chain is not None:
         session.register_component("credential_provider", chain)
@@ -238,6 +249,8 @@ def open_client(settings: S3Settings, chain: AwsChain | None = None) -> S3Client
         ),
     )
     _keep(settings.pace, client)
+    bound_answers(client)
+    follow_no_redirect(client)
     return client
 
 
@@ -271,7 +284,7 @@ def _keep(pace: Pace, client: S3Client) -> None:
             held, reading = context.pop(_READING)
             # What is no object was read already, and AWS sends it in chunks, without a length.
             reading.size_bytes = (
-                int(http_response.headers.get("Content-Length", 0))
+                _declared_bytes(http_response)
                 if model.has_streaming_output
                 else len(http_response.content)
             )
@@ -289,6 +302,12 @@ def _keep(pace: Pace, client: S3Client) -> None:
     client.meta.events.register("before-call.s3", before_call)
     client.meta.events.register("after-call.s3", after_call)
     client.meta.events.register("after-call-error.s3", after_call_error)
+
+
+def _declared_bytes(answer: AWSResponse) -> int:
+    """What a pace can count on; an error may declare anything."""
+    said = str(answer.headers.get("Content-Length", ""))
+    return int(said) if said.isdecimal() and len(said) <= _DIGITS else 0
 
 
 def _open_chain(settings: S3Settings) -> AwsChain | None:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 _NAMES_PER_CALL = 1_000  # the server's limit, for a delete and for a page of a listing
 _WORTH_LISTING = 20  # objects a page must answer to be cheaper than asking for each
 _READ_BYTES = 1 << 20
+_ANSWER_LIMIT_BYTES = 16 << 20  # that is no object; a page of a listing is a megabyte or two
+_DIGITS = 15  # of a size that is one
 _NO_BUCKETS = {"", ".", ".."}
 _NO_LISTING = {"FeatureNotEnabled", "InvalidRequest", "http 404"}  # servers before list-v2
 
@@ -254,9 +256,12 @@ class SupabaseHotStore:
         response = self._request(method, path, asked, body)
         try:
             with _translated(asked):
-                return response.read(decode_content=False)
+                said = _read(response, _ANSWER_LIMIT_BYTES)
         finally:
             _give_back(response)
+        if len(said) > _ANSWER_LIMIT_BYTES:
+            raise asked.unavailable("too long", f"more than {_ANSWER_LIMIT_BYTES} bytes")
+        return said
 
     def _request(
         self, method: str, path: str, asked: Asked, body: object = None
@@ -289,7 +294,7 @@ class SupabaseHotStore:
 def _parsed(said: bytes, asked: Asked) -> Any:
     try:
         return json.loads(said)
-    except ValueError as exc:  # a page of a proxy, or half an answer
+    except (ValueError, RecursionError) as exc:  # a page of a proxy, or half an answer
         raise asked.unavailable(code="not JSON") from exc
 
 
@@ -309,11 +314,23 @@ class _OpenObject:
 
     def read(self) -> bytes:
         with _translated(self._asked):
-            body = b"".join(self._response.stream(_READ_BYTES, decode_content=False))
+            body = _read(self._response, self._identity.size_bytes)
         if len(body) != self._identity.size_bytes:
             message = f"{len(body)} of {self._identity.size_bytes} bytes"
             raise self._asked.unavailable(code="cut", message=message)
         return body
+
+
+def _read(response: urllib3.BaseHTTPResponse, limit_bytes: int) -> bytes:
+    """The stored bytes, never decoded; no more than a buffer beyond the limit."""
+    pieces: list[bytes] = []
+    size_bytes = 0
+    for piece in response.stream(_READ_BYTES, decode_content=False):
+        pieces.append(piece)
+        size_bytes += len(piece)
+        if size_bytes > limit_bytes:
+            break
+    return b"".join(pieces)
 
 
 @contextmanager
@@ -400,7 +417,8 @@ def _has_name(item: Any) -> bool:
 
 def _identity(etag: object, size: object) -> HotIdentity | None:
     """None where either is not told: such an object has no identity by this answer."""
-    if not isinstance(etag, str) or not str(size).isdecimal():
+    told = str(size)
+    if not isinstance(etag, str) or not told.isdecimal() or len(told) > _DIGITS:
         return None
     bare = etag.strip().removeprefix("W/").strip('"')  # a proxy may weaken a strong one
-    return HotIdentity(int(str(size)), etag=bare) if bare else None
+    return HotIdentity(int(told), etag=bare) if bare else None

@@ -9,6 +9,7 @@ not such JSON comes from something in between (a proxy, a gateway) and proves no
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -180,13 +181,13 @@ def _store_denied(told: _Told, asked: Asked) -> StoreDenied:
 def _parse(body: bytes, status: int, secrets: Collection[Secret]) -> _Told | None:
     try:
         told = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(told, dict) or not told.keys() & {"code", "error", "message", "msg"}:
         return None
     inner = str(told.get("statusCode", status))  # a text, or a number, or left out
     return _Told(
-        status=int(inner) if inner.isdecimal() else status,
+        status=int(inner) if re.fullmatch("[0-9]{3}", inner) else status,
         code=_text(told.get("code"), secrets),
         error=_text(told.get("error"), secrets),
         message=_text(told.get("message", told.get("msg")), secrets),

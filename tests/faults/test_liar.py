@@ -5,6 +5,7 @@ Here by obstore, at `signed` and `readback`, what needs no silence; all of it in
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,17 +13,17 @@ import pytest
 from archiver.model import Evidence
 from tests.fakes.s3_worlds import BUCKET as COLD
 from tests.fakes.table_source import BUCKET as HOT
+from tests.liar.bucket import Held
 from tests.liar.judging import NOT_MET, judge, judge_cold
 from tests.liar.page import promised_cold, promised_hot
 from tests.liar.repertoire import COLD_FAULTS, HOT_FAULTS
-from tests.liar.scene import Stage
+from tests.liar.scene import COLD_TARGET, Fault, Stage
 from tests.liar.server import LyingS3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.harness.figures import TellFigure
-    from tests.liar.scene import Fault
 
 COLD_PROMISES, HOT_PROMISES = promised_cold(), promised_hot()
 
@@ -53,6 +54,39 @@ def test_a_cold_store_that_lies_costs_no_byte(
 )
 def test_a_hot_store_that_lies_costs_no_byte(stage: Stage, fault: Fault) -> None:
     judge(stage.play_hot(fault), HOT_PROMISES[fault.name], fault)
+
+
+def test_a_store_that_stops_enforcing_creates_writes_over_the_older_copy(
+    stage: Stage,
+) -> None:
+    """Nobody can tell by the answer; what is written over has lost its copy."""
+    older = Held.of(b"an archived object of before", {})
+    fault = next(it for it in COLD_FAULTS if it.name.endswith("since it was probed"))
+
+    def tell(server: LyingS3) -> None:
+        server.buckets.put(COLD, f"{COLD_TARGET}html.gz", older)
+        fault.tell(server)
+
+    seen = stage.play_cold(replace(fault, tell=tell), Evidence.READBACK, "obstore")
+
+    assert seen.outcome == "archived, released"
+    held = stage.server.buckets.held(COLD, f"{COLD_TARGET}html.gz")
+    assert held is not None
+    assert held.body != older.body
+
+
+def test_a_store_that_enforces_creates_keeps_the_older_copy(stage: Stage) -> None:
+    older = Held.of(b"an archived object of before", {})
+
+    def tell(server: LyingS3) -> None:
+        server.buckets.put(COLD, f"{COLD_TARGET}html.gz", older)
+
+    seen = stage.play_cold(Fault(name="none", tell=tell), Evidence.SIGNED, "obstore")
+
+    assert seen.outcome == "archived under another key, released"
+    held = stage.server.buckets.held(COLD, f"{COLD_TARGET}html.gz")
+    assert held is not None
+    assert held.body == older.body
 
 
 def test_the_tables_name_every_lie_and_every_lie_is_told(tell_figure: TellFigure) -> None:

@@ -35,6 +35,8 @@ class LyingS3:
         self.buckets = Buckets()
         self.buckets.make(*buckets)
         self.asked: deque[Asked] = deque(maxlen=_REMEMBERED)
+        self.sent_bytes = 0
+        self._lock = threading.Lock()  # over that count
         self._is_closing = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._scheme = "http"
@@ -70,6 +72,10 @@ class LyingS3:
         if lie.then is not None:
             lie.then(asked)
         return reply if lie.retell is None else lie.retell(reply)
+
+    def count(self, size_bytes: int) -> None:
+        with self._lock:
+            self.sent_bytes += size_bytes
 
     def wait(self, seconds: float) -> bool:
         """Whether the server is being closed, at the latest after so long."""
@@ -109,7 +115,11 @@ def _handler(server: LyingS3) -> type[BaseHTTPRequestHandler]:
             headers = {name.lower(): said for name, said in self.headers.items()}
             reply = server.answer(read_asked(self.command, self.path, headers, body))
             is_kept = send(
-                reply, self.connection, with_body=self.command != "HEAD", wait=server.wait
+                reply,
+                self.connection,
+                with_body=self.command != "HEAD",
+                wait=server.wait,
+                count=server.count,
             )
             if not is_kept:
                 self.close_connection = True

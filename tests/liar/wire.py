@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _DRIP_BYTES = 16
+_ENDLESS_BYTES = 192 << 20  # more than any bound of ours, and not what fills a machine
 _RESET = struct.pack("ii", 1, 0)  # linger no second: what is closed is reset
 
 
@@ -45,6 +47,7 @@ class Reply:
         end: What a client sees then: the connection closed, reset, or silent.
         is_silent: Not even the headers come, only `end`.
         drip_seconds: Between the pieces of a body that drips; None: it flows.
+        is_endless: The body is sent again and again, in chunks, until the client leaves.
     """
 
     status: int = 200
@@ -55,6 +58,7 @@ class Reply:
     end: Literal["cut", "reset", "hang"] = "cut"
     is_silent: bool = False
     drip_seconds: float | None = None
+    is_endless: bool = False
 
     def with_headers(self, **headers: str) -> Reply:
         """Underscores in names stand for dashes."""
@@ -64,6 +68,11 @@ class Reply:
     def pieces(self, *, with_body: bool) -> Iterator[bytes]:
         """The bytes on the wire, head first; dripping, many small ones."""
         body = self.body[: self.stops_at] if with_body else b""
+        if self.is_endless and body:
+            yield self._head()
+            chunk = b"%x\r\n%b\r\n" % (len(body), body)
+            yield from itertools.repeat(chunk, _ENDLESS_BYTES // len(body))
+            return
         if self.drip_seconds is None:
             yield self._head() + body
             return
@@ -74,6 +83,8 @@ class Reply:
     def _head(self) -> bytes:
         length = str(len(self.body)) if self.length is None else self.length
         told = {"Date": formatdate(usegmt=True), **self.headers}
+        if self.is_endless:
+            told["Transfer-Encoding"], length = "chunked", self.length or ""
         if length and self.status != HTTPStatus.NO_CONTENT:
             told["Content-Length"] = length
         lines = [
@@ -132,19 +143,26 @@ def _operation(method: str, key: str, query: Mapping[str, str]) -> str:
 
 
 def send(
-    reply: Reply, connection: socket.socket, *, with_body: bool, wait: Callable[[float], bool]
+    reply: Reply,
+    connection: socket.socket,
+    *,
+    with_body: bool,
+    wait: Callable[[float], bool],
+    count: Callable[[int], object],
 ) -> bool:
     """Send as much of a reply as gets through; whether the connection may be used again.
 
     `wait` sleeps for so many seconds, and tells whether the server is being closed: a hang
-    ends with it, or when the client goes.
+    ends with it, or when the client goes. `count` is told of the bytes that were sent.
     """
     if not reply.is_silent:
         for piece in reply.pieces(with_body=with_body):
             connection.sendall(piece)
+            count(len(piece))
             if reply.drip_seconds is not None and wait(reply.drip_seconds):
                 return False
-        if reply.stops_at is None and (reply.length is None or not with_body):
+        is_as_said = reply.stops_at is None and reply.length is None and not reply.is_endless
+        if is_as_said or not with_body:
             return True
     if reply.end == "hang":
         _hang(connection, wait)

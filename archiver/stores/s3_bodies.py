@@ -1,0 +1,41 @@
+"""The body of an object: all that was declared, or an error, and never much more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from obstore import GetResult
+
+    from archiver.stores.s3_answers import Asked
+
+READ_BYTES = 1 << 20  # of one buffer
+
+
+def buffers_of(asked: Asked, result: GetResult) -> Iterator[bytes]:
+    """What obstore reads, as it comes.
+
+    No more than a buffer beyond the declared length: a body in chunks may have no end.
+
+    Raises:
+        StoreUnavailable: It is not as long as declared.
+    """
+    size_bytes, declared_bytes = 0, result.meta["size"]
+    for buffer in result.stream(min_chunk_size=READ_BYTES):
+        size_bytes += len(buffer)
+        yield buffer
+        if size_bytes > declared_bytes:
+            break
+    require_whole(asked, size_bytes, declared_bytes)
+
+
+def require_whole(asked: Asked, size_bytes: int, declared_bytes: int) -> None:
+    """Return when as many bytes came as the answer declared.
+
+    Raises:
+        StoreUnavailable: It was cut.
+    """
+    if size_bytes != declared_bytes:
+        raise asked.unavailable(code="cut", message=f"{size_bytes} of {declared_bytes} bytes")
