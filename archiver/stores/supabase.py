@@ -39,6 +39,7 @@ from archiver.stores.supabase_names import (
     escaped_segment,
     escaped_to_sign,
 )
+from archiver.stores.timed_http import TIMED_POOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -62,7 +63,7 @@ class SupabaseSettings:
     url: str  # of the project; what is below /storage/v1 is ours to add
     service_role_key: Secret
     publishable_key: Secret | None = None  # sent as `apikey`; None: the service role's
-    timeout_seconds: float = 120  # of silence on the wire
+    timeout_seconds: float = 120  # on the wire, for one request and then for its answer
     connect_timeout_seconds: float = 5
     max_connections: int = 32
     ca_bundle: Path | None = None
@@ -359,6 +360,12 @@ def _give_back(response: urllib3.BaseHTTPResponse) -> None:
 
 
 def _open_pool(settings: SupabaseSettings) -> urllib3.PoolManager:
+    pool = _pool_manager(settings)
+    pool.pool_classes_by_scheme = TIMED_POOLS
+    return pool
+
+
+def _pool_manager(settings: SupabaseSettings) -> urllib3.PoolManager:
     options: dict[str, Any] = {
         "num_pools": 1,
         "maxsize": settings.max_connections,

@@ -26,6 +26,7 @@ from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
 from tests.contract.hot_store_contract import HotStoreContract, identity_of, read
 from tests.contract.url_signer_contract import UrlSignerContract
 from tests.fakes.stores import anytime
+from tests.harness.wire import How, Wire
 from tests.standin.supabase import (
     BAD_TOKEN,
     DENIED,
@@ -377,6 +378,23 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     assert caught.value.code == "connection"
 
 
+@pytest.mark.parametrize("is_body", [False, True])
+def test_an_answer_that_trickles_in_is_a_timeout(world: SupabaseWorld, is_body: bool) -> None:  # noqa: FBT001
+    """Each byte breaks the silence: only a bound of the whole answer ends it."""
+    world.plant(AT, bytes(30_000_000))  # more than lies in buffers on the way
+    with Wire(int(world.standin.url.rpartition(":")[2])) as wire:
+        url = f"http://127.0.0.1:{wire.port}"
+        store = SupabaseHotStore(settings(world.standin, url=url, timeout_seconds=1.0))
+        if not is_body:
+            wire.fail(How.SLOW)
+
+        with pytest.raises(StoreUnavailable) as caught:
+            read_slowly(store, wire)
+
+        store.close()
+        assert (caught.value.code, wire.turns_count) == ("timeout", 1)
+
+
 def test_a_silent_server_is_a_timeout(world: SupabaseWorld) -> None:
     world.standin.on("get", hang=True)
     store = SupabaseHotStore(settings(world.standin, timeout_seconds=0.2))
@@ -562,10 +580,16 @@ def test_the_stand_in_behaves_as_documented(world: SupabaseWorld, tmp_path: Path
 
 
 # --- helpers ----------------------------------------------------------------------------
+def read_slowly(store: SupabaseHotStore, wire: Wire) -> None:
+    with store.open(AT) as opened:
+        wire.fail(How.SLOW)
+        opened.read()
+
+
 def settings(standin: SupabaseStandIn, **more: object) -> SupabaseSettings:
     chosen = {"service_role_key": Secret(standin.service_key), "timeout_seconds": 20.0, **more}
     make: Callable[..., SupabaseSettings] = SupabaseSettings
-    return make(url=standin.url, **chosen)
+    return make(**{"url": standin.url, **chosen})
 
 
 def plant_many(world: SupabaseWorld, paths: Iterator[str]) -> list[HotLocation]:
