@@ -112,7 +112,6 @@ class Mover:
                 )
             body = found.read()
             checked = check(candidate, body)
-            self.heartbeat.require()
             stat, was_there = self._create_once(claim, body, checked, taken)
             if self.stores.reads_back and not was_there:
                 taken.reads_cold(size_bytes)  # `verify` does
@@ -207,6 +206,7 @@ class Mover:
         for key in self._keys_for(candidate, checked.digest):
             self.stores.require_two_places(candidate.location, key)
             tried_count += 1
+            self.heartbeat.require()  # a taken key was read back meanwhile: that may take long
             try:
                 stat = cold.create(
                     key,
