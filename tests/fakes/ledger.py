@@ -148,6 +148,8 @@ class Tables:
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     stamps: dict[tuple[SourceName, ColdPlace, int], _StampRow] = field(default_factory=dict)
 
+    new_nonce: Callable[[], str] = lambda: str(uuid4())
+
     def stamps_at(self, source: SourceName, place: ColdPlace) -> dict[int, _StampRow]:
         return {key[2]: row for key, row in self.stamps.items() if key[:2] == (source, place)}
 
@@ -159,7 +161,7 @@ class Tables:
             source=source,
             number=number,
             epoch=self.epoch,
-            nonce=str(uuid4()),
+            nonce=self.new_nonce(),
             stamped_at=START,
             database_name=self.home.name,
         )
