@@ -46,8 +46,8 @@ def stamps_in(world: World) -> list[str]:
     return [key.removeprefix(".archiver/stamps/pages/") for key in world.stamp_keys()]
 
 
-def taken_over(world: World) -> int:
-    """What `archiver ledger take-over` does."""
+def taken_over(world: World, *, is_interrupted: bool = False) -> int:
+    """What `archiver ledger take-over` does; interrupted, the cold store is not told of it."""
     worker = world.worker()
     ledger = worker._ledger
     stamper, stamps = Stamper(world.cold, world.rows.name), ledger.stamps(world.rows.name)
@@ -58,7 +58,8 @@ def taken_over(world: World) -> int:
     raised = ledger.fleet.take_over(told)
     intended = stamps.known(place).intended
     assert intended is not None
-    stamper.put(intended)
+    if not is_interrupted:
+        stamper.put(intended)
     return raised
 
 
@@ -199,16 +200,50 @@ def test_two_workers_of_one_ledger_that_stamp_at_once_are_no_twins(
         besides.append(other.sweep(max_objects=1).released)
         other.leave()
 
-    for number, call in enumerate(("known", "intend", "confirm")):
+    calls = ["stamps.known", "cold.list", "stamps.known", "stamps.intend", "stamps.confirm"]
+    for number, call in enumerate(calls):
         worker = world.worker()
         world.plant(*ids(3, start=10 * number))
-        worker.script.on(f"stamps.{call}", before=sweep_beside)
+        worker.script.on(call, before=sweep_beside, skip=call in calls[:number])
         assert worker.sweep(max_objects=2).error is None
         worker.leave()
         world.sweep()
         assert [] == [*world.troubles(), *world.hot_ids]
         world.clock.advance(A_DAY_SECONDS + 1)
-    assert len(besides) == len(stamps_in(world)) == 3
+    assert len(besides) == len(stamps_in(world)) == len(calls)
+
+
+@BOTH_KINDS
+def test_a_take_over_that_was_interrupted_is_finished_by_the_next_worker(
+    capabilities: object,
+) -> None:
+    world = World(capabilities=capabilities)  # type: ignore[arg-type]
+    world.plant("001")
+    world.sweep()
+    copy = copy_of(world)
+    copy.plant("010")
+
+    taken_over(copy, is_interrupted=True)
+
+    assert (copy.sweep().released, len(stamps_in(copy))) == (1, 2)
+    world.plant("020")
+    assert_refused(world.sweep(), "The ledger does not know its own stamp")
+
+
+def test_an_intent_settles_nothing_of_what_is_gone() -> None:
+    world = World()
+    world.plant("001")
+    world.sweep()
+    world.clock.advance(A_DAY_SECONDS + 1)
+    worker = world.worker()
+    assert worker._ledger.stamps(world.rows.name).intend(
+        Stamper(world.cold, world.rows.name).place
+    )
+    worker.leave()
+    (key,) = world.stamp_keys()
+    world.cold.lose(key)
+    world.plant("002")
+    assert_refused(world.sweep(), "The stamp that this ledger left is not there")
 
 
 def test_another_ledgers_stamp_is_told_as_that() -> None:
@@ -277,6 +312,17 @@ def test_a_store_that_takes_no_stamp_parks_nothing() -> None:
         summary = world.sweep()
     assert (summary.state, summary.parked, world.hot_ids) == ("fatal", 0, ["001"])
     assert world.parked_releases() == {}
+    assert world.sweep().released == 1
+
+
+def test_a_stamp_that_the_store_forgot_lets_nothing_go() -> None:
+    world = World()
+    world.plant("001")
+    with world.cold.faults as faults:
+        key = ColdKey(".archiver/stamps/pages/0000000001")
+        faults.on("create", key, forget=True)
+        summary = world.sweep()
+    assert (summary.state, summary.released, world.hot_ids) == ("stopped", 0, ["001"])
     assert world.sweep().released == 1
 
 
