@@ -93,7 +93,8 @@ def test_half_of_20_000_failing_for_good_does_not_slow_the_other_half(
         f"{of_ledger} calls of the ledger, {calls['hot.open']} reads begun",
     )
     assert calls["hot.open"] == 2 * HALF  # each once
-    assert calls["open.read"] == calls["cold.create"] == HALF
+    assert calls["open.read"] == HALF
+    assert calls["cold.create"] == HALF + 1  # and the stamp, before the first release
     assert calls["hot.probe"] == 1
     assert calls["claims.claim"] <= 2 * HALF / GROUPS["batch_size"] + 10
     assert calls["claims.record"] <= 2 * HALF / GROUPS["record_group"]
