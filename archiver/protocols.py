@@ -336,16 +336,18 @@ class ArchiveSource(Protocol):
 
 
 @runtime_checkable
-class PassesParked(Protocol):
-    """What a source can do besides, where the database compares its rows with the parked.
+class PassesInTheWay(Protocol):
+    """What a source can do besides, where the database compares its rows with the claims.
 
-    A claim that meets a page of parked rows would else fetch each of those behind it.
+    A claim that meets a page of rows that are parked or held would else fetch each of those
+    behind it.
     """
 
-    def pass_parked(self, after: Position | None, tx: Transaction) -> Position | None:
-        """The last of the rows right after a position that are parked just as they are.
+    def pass_in_the_way(self, after: Position | None, tx: Transaction) -> Position | None:
+        """The last of the rows right after a position that have a claim in their way.
 
-        Bounded: asked again from there, it goes on. None: the very next row is not one.
+        A park stands in the way of a row only while the row is as it was. Bounded: asked
+        again from there, it goes on. None: the very next row is not one.
         """
 
 

@@ -13,7 +13,7 @@ from archiver.ledger.database import fetch
 from archiver.ledger.queries import load
 from archiver.ledger.translation import blaming
 from archiver.model import BadRow, CandidateId, Claim, FencingToken, Outlook, Window
-from archiver.protocols import PassesParked
+from archiver.protocols import PassesInTheWay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -193,7 +193,7 @@ class PostgresClaims:
             if page:
                 has_chosen = self._claim_of_page(tx, page, wanted_count, reading)
                 if not has_chosen:
-                    self._pass_parked(tx, reading)
+                    self._pass_in_the_way(tx, reading)
             elif again and not reading.claims and not reading.is_from_beginning:
                 reading.cursor, reading.is_from_beginning = None, True
             else:
@@ -218,12 +218,12 @@ class PostgresClaims:
         self._insert(tx, chosen, reading)
         return bool(chosen)
 
-    def _pass_parked(self, tx: Connection, reading: _Reading) -> None:
-        """A page was in the way as a whole: go on to where its kind ends."""
+    def _pass_in_the_way(self, tx: Connection, reading: _Reading) -> None:
+        """A page was in the way as a whole: go on to the first row that is not."""
         source = self._source
-        while isinstance(source, PassesParked):
+        while isinstance(source, PassesInTheWay):
             with blaming(source.name, "find_candidates"):
-                passed = source.pass_parked(reading.cursor, tx)
+                passed = source.pass_in_the_way(reading.cursor, tx)
             if passed is None:
                 return
             reading.cursor = passed

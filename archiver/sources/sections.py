@@ -47,9 +47,10 @@ _LOCATION = """\
 location (hot_bucket, hot_path) as (
     select * from unnest(%(location_buckets)s::text[], %(location_paths)s::text[]) as asked
 )"""
-# A digest in another form than the ledger's never equals it: such a row is not passed here.
-# The rows of `offered` come in the order of the section, whatever its collation.
-_PASS_PARKED = b"""\
+# What is in the way is what `find_in_the_way` of the ledger says. A digest in another form than
+# the ledger's never equals it: such a row is not passed here. The rows of `offered` come in the
+# order of the section, whatever its collation.
+_PASS_IN_THE_WAY = b"""\
 with offered as materialized (%(candidates)b
 ),
 judged as (
@@ -57,18 +58,20 @@ judged as (
         select from archiver.claim c
         where c.source = %%(source)s
           and c.id = offered.id
-          and c.state = 'parked'
-          and (c.hot_bucket, c.hot_path, encode(c.digest, 'hex'),
-               encode(c.content_digest, 'hex'))
-              is not distinct from
-              (offered.hot_bucket, offered.hot_path, to_jsonb(offered) ->> 'digest',
-               to_jsonb(offered) ->> 'content_digest')
-    ) as is_parked
+          and (c.state <> 'parked'
+               or (c.hot_bucket, c.hot_path, encode(c.digest, 'hex'),
+                   encode(c.content_digest, 'hex'))
+                  is not distinct from
+                  (offered.hot_bucket::text, offered.hot_path::text,
+                   to_jsonb(offered) ->> 'digest', to_jsonb(offered) ->> 'content_digest'))
+    ) as is_in_the_way
     from offered
 )
 select id, due_at
 from judged
-where place < coalesce((select min(place) from judged where not is_parked), %%(limit)s + 1)
+where place < coalesce(
+    (select min(place) from judged where not is_in_the_way), %%(limit)s + 1
+)
 order by place desc
 limit 1"""
 _SERVER_LINE = re.compile(r"^\S+ (\d+): ", re.MULTILINE)  # "LINE 3: ...", in any language
@@ -115,10 +118,10 @@ class Sections:
             row = tx.execute(text, parameters, prepare=False).fetchone()
         return int(row[0]) if row else 0
 
-    def pass_parked(self, tx: Tx, values: Values) -> Row | None:
-        """The last of the candidates at the head that are parked just as they are."""
+    def pass_in_the_way(self, tx: Tx, values: Values) -> Row | None:
+        """The last of the candidates at the head that have a claim which stands in their way."""
         (statement,) = self.statements("candidates")
-        text = _PASS_PARKED % {b"candidates": statement.for_psycopg()}
+        text = _PASS_IN_THE_WAY % {b"candidates": statement.for_psycopg()}
         parameters = {**self._parameters, **values, "source": self.file.name}
         with (
             self._translated("candidates", statement),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Tx = psycopg.Connection[Any]
 
 
-_PASSED = 10_000  # parked rows, in one statement
+_PASSED = 10_000  # rows that are in the way, in one statement
 _ALL = 2**31 - 1  # rows; no limit, for a section that wants one
 
 
@@ -108,8 +108,8 @@ class SqlSource:
             raise self._sections.refused(section="candidates", problem=problem)
         return offers
 
-    def pass_parked(self, after: Position | None, tx: Tx) -> Position | None:
-        row = self._sections.pass_parked(tx, page_values(_PASSED, after))
+    def pass_in_the_way(self, after: Position | None, tx: Tx) -> Position | None:
+        row = self._sections.pass_in_the_way(tx, page_values(_PASSED, after))
         return None if row is None else position(self.file, row)
 
     def count_candidates(self, tx: Tx) -> int:

@@ -20,7 +20,7 @@ from archiver.protocols import (
     ArchiveSource,
     Clock,
     Observer,
-    PassesParked,
+    PassesInTheWay,
     Records,
     UrlSigner,
 )
@@ -192,7 +192,7 @@ def test_no_contract_of_a_sweep_is_forgotten() -> None:
     } - {Protocol}
     of_no_sweep = {Adoptions, Records, UrlSigner}
     ask_nobody = {Observer, Clock}
-    inside_the_ledgers_transactions = {ArchiveSource, PassesParked}
+    inside_the_ledgers_transactions = {ArchiveSource, PassesInTheWay}
     assert protocols - of_no_sweep - ask_nobody - inside_the_ledgers_transactions == set(
         CONTRACTS.values()
     )

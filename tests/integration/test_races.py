@@ -16,7 +16,7 @@ from archiver.ledger.postgres import LedgerSettings, PostgresLedger
 from archiver.model import Answer, Secret
 from archiver.ops.clock import SystemClock
 from archiver.sources import sql_source
-from archiver.sources.finding import shipped_source_file
+from archiver.sources.finding import read_source_file, shipped_source_file
 from archiver.sources.sql_source import SourceParameters, SqlSource
 from archiver.testing import receipt_for
 from tests.harness.hover import BUCKET
@@ -164,12 +164,13 @@ def test_g8_an_object_that_a_row_of_another_source_names_stays(
 # --- what is parked at the head -------------------------------------------------------------
 
 
+@pytest.mark.parametrize("state", ["parked", "held", "waiting"])
 def test_rows_parked_at_the_head_are_passed_by_the_database(
-    hover: Hover, ledger: PostgresLedger
+    hover: Hover, ledger: PostgresLedger, state: str
 ) -> None:
     """None of 30,000 is fetched but the first page, by which they are noticed."""
     hover.many(jobs=100, pages_per_job=300)
-    park_all(hover)
+    set_aside_all(hover, state)
     hover.many(jobs=1, pages_per_job=600)
     hover.connection.execute(
         "update jobs set completed_at = now() where id = any(%s)", [fresh(hover)]
@@ -195,7 +196,7 @@ def test_a_row_that_changed_among_the_parked_is_never_passed(
     monkeypatch.setattr("archiver.ledger.claims._PAGE_OFFERS", 5)
     order = random.Random(seed)  # noqa: S311
     hover.many(jobs=12, pages_per_job=5)
-    park_all(hover)
+    set_aside_all(hover, "parked")
     ids = sorted(id_ for (id_,) in hover.connection.execute("select id from tasks").fetchall())
     changed = {
         "html_sha256": order.sample(ids, 2),
@@ -218,15 +219,60 @@ def test_a_row_that_changed_among_the_parked_is_never_passed(
     assert seen == {*unparked, *(id_ for some in changed.values() for id_ in some)}
 
 
-def park_all(hover: Hover) -> None:
+_NUMBERED = """
+-- name: numbered
+-- cold_key: numbered/{id}
+-- shares_objects: no
+
+-- candidates --
+select id::text as id, due_at, bucket as hot_bucket, path as hot_path
+from numbered
+where path is not null and (due_at, id::text) > (:after_due_at, :after_id)
+order by due_at, id::text
+limit :limit;
+
+-- archived --
+update numbered set cold_key = receipt.cold_key, bucket = null, path = null
+from receipt
+where numbered.id::text = receipt.id
+    and numbered.bucket::text = receipt.hot_bucket and numbered.path::text = receipt.hot_path
+returning numbered.id::text as id;
+"""
+
+
+def test_rows_whose_pointers_are_no_text_are_passed_as_well(
+    hover: Hover, ledger: PostgresLedger, tmp_path: Path
+) -> None:
+    """A uuid or a number is a path, too."""
+    hover.connection.execute(
+        "create table numbered (id int primary key, due_at timestamptz default now(), "
+        "bucket int default 7, path uuid default gen_random_uuid(), cold_key text);"
+        "insert into numbered select generate_series(1, 3)"
+    )
+    file = tmp_path / "numbered.sql"
+    file.write_text(_NUMBERED.lstrip())
+    source = SqlSource(read_source_file(file), SourceParameters(0, timedelta(0)))
+    claims = ledger.claims(source)
+    claims.begin()
+
+    windows = [claims.claim(2) for _ in range(3)]
+
+    assert [len(it.claims) for it in windows] == [2, 1, 0]
+    assert windows[-1].is_drained
+
+
+def set_aside_all(hover: Hover, state: str) -> None:
     hover.connection.execute(
         """
         insert into archiver.claim (source, id, state, due_at, hot_bucket, hot_path, cold_key,
-            epoch, worker_id, number, reason, parked_at)
-        select 'task_html', t.id, 'parked', j.completed_at, t.html_storage_bucket,
-            t.html_storage_path, 'k', 1, 1, 1, 'missing', now()
+            epoch, worker_id, number, reason, parked_at, next_attempt_at)
+        select 'task_html', t.id, %(state)s, j.completed_at, t.html_storage_bucket,
+            t.html_storage_path, 'k', 1, 1, 1, 'missing',
+            case when %(state)s = 'parked' then now() end,
+            case when %(state)s <> 'parked' then now() + interval '1 day' end
         from tasks t join jobs j on j.id = t.job_id
-        """
+        """,
+        {"state": state},
     )
 
 
