@@ -226,6 +226,17 @@ def account_of(store: Hot | Cold | None) -> tuple[str | None, ...]:
             return ()
 
 
+def is_one_store(one: Hot | None, other: Hot | None) -> bool:
+    """Whether equal buckets and paths are equal objects there, whoever asks for them."""
+    match one, other:
+        case HotS3(), HotS3():
+            return one.endpoint == other.endpoint
+        case HotSupabase(), HotSupabase():
+            return one.url == other.url
+        case _:
+            return one == other
+
+
 def is_frozen(cold: Cold | None) -> bool:
     """Whether what is put there can be read only after a restore."""
     return isinstance(cold, ColdS3) and cold.storage_class in FROZEN_CLASSES

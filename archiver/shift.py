@@ -28,6 +28,7 @@ from archiver.opening import (
     find_capabilities,
     in_a_second,
     is_frozen,
+    is_one_store,
     open_cold,
     open_hot,
     pace_settings,
@@ -82,7 +83,7 @@ class Parts:
         return [
             other
             for name, other in self.sources.items()
-            if name != source and self.settings_of[name].hot == hot
+            if name != source and is_one_store(self.settings_of[name].hot, hot)
         ]
 
     def check(self, source: ArchiveSource) -> None:

@@ -5,14 +5,16 @@
 -- what is overruled, `archiver ledger take-over` decides, with the role that migrates.
 
 -- Of the server's data directory: a dump that is loaded elsewhere finds another. NULL where this
--- role may not read it, or the server does not tell.
+-- role may not read it, or the server does not tell: hosted ones refuse such functions as they like.
 create function archiver.system_identifier() returns bigint
     language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (select s.system_identifier from pg_control_system() s);
-exception when insufficient_privilege or undefined_function then
-    return null;
+exception
+    when insufficient_privilege or undefined_function or feature_not_supported
+        or object_not_in_prerequisite_state then
+        return null;
 end
 $$;
 
