@@ -457,7 +457,10 @@ class ForeignStamp(FatalError):
 
     where: str
     found: str
-    hint: ClassVar[str] = _TAKE_OVER
+    hint: ClassVar[str] = (
+        f"{_TAKE_OVER} Two databases that stay in use, each with a hot store of its own, need "
+        "a bucket or an ARCHIVE_PATH_PREFIX each."
+    )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -467,7 +470,10 @@ class ForkedLedger(FatalError):
     where: str
     found: str
     expected: str
-    hint: ClassVar[str] = _TAKE_OVER
+    hint: ClassVar[str] = (
+        "So it is after a failover to a replica that lagged, too, and where the archive was "
+        f"copied to another bucket. {_TAKE_OVER}"
+    )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -478,7 +484,8 @@ class StampGone(FatalError):
     expected: str
     hint: ClassVar[str] = (
         "Nothing was deleted. Set the bucket that holds the archive again; where it is lost or "
-        "was replaced on purpose: `archiver ledger take-over`."
+        "was replaced on purpose: `archiver ledger take-over`. No lifecycle rule may remove "
+        "what lies below `.archiver/`."
     )
 
 

@@ -4,10 +4,12 @@ select pg_advisory_xact_lock(hashtextextended('archiver stamp ' || %(source)s, 0
 
 -- find_stamps --
 -- The last stamp that was seen in a place, and those that are intended after it, by number; at
--- least one row, for the ledger's own facts.
+-- least one row, for the ledger's own facts. What a clock that was set back since puts into the
+-- future is not fresh: else no stamp would follow until then.
 select f.ledger_id::text as ledger_id, f.database_name, s.number, s.nonce::text as nonce,
        s.epoch, s.overrules, s.stamped_at, s.confirmed_at is not null as is_confirmed,
-       s.confirmed_at > clock_timestamp() - make_interval(secs => %(fresh_seconds)s) as is_fresh
+       s.confirmed_at > clock_timestamp() - make_interval(secs => %(fresh_seconds)s)
+           and s.confirmed_at <= clock_timestamp() as is_fresh
 from archiver.fleet f
 left join archiver.stamp s
   on s.source = %(source)s

@@ -119,7 +119,7 @@ class Sections:
         return int(row[0]) if row else 0
 
     def pass_in_the_way(self, tx: Tx, values: Values) -> Row | None:
-        """The last of the candidates at the head that have a claim which stands in their way."""
+        """The last of the candidates at the head whose claims stand in their way."""
         (statement,) = self.statements("candidates")
         text = _PASS_IN_THE_WAY % {b"candidates": statement.for_psycopg()}
         parameters = {**self._parameters, **values, "source": self.file.name}

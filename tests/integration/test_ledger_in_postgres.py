@@ -23,7 +23,16 @@ from archiver.ledger import schema
 from archiver.ledger.migrate import migrate
 from archiver.ledger.postgres import LedgerSettings, PostgresLedger
 from archiver.ledger.queries import load
-from archiver.model import Answer, CandidateId, Failure, Outcome, ReleaseEnd, Secret
+from archiver.model import (
+    Answer,
+    CandidateId,
+    ColdPlace,
+    Failure,
+    Outcome,
+    ReleaseEnd,
+    Secret,
+    SourceName,
+)
 from tests.contract.ledger_contract import proof
 from tests.fakes.clock import ManualClock
 from tests.fakes.table_source import TableSource, page
@@ -606,3 +615,55 @@ def _traced(ledger: PostgresLedger, trace: Path) -> Iterator[None]:
 def _sent(trace: Path) -> int:
     """How many statements, by the simple and by the extended protocol."""
     return len(re.findall(rb"\tF\t\d+\t(?:Query|Execute)", trace.read_bytes()))
+
+
+# --- which database it is --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "insufficient_privilege",
+        "feature_not_supported",
+        "object_not_in_prerequisite_state",
+    ],
+)
+def test_a_server_that_does_not_tell_who_it_is_is_known_by_its_name_alone(
+    url: str, hands: psycopg.Connection, refusal: str
+) -> None:
+    """As hosted ones refuse such functions."""
+    hands.execute(
+        f"""
+        alter function pg_catalog.pg_control_system() rename to the_real_one;
+        create function pg_catalog.pg_control_system(
+            out pg_control_version integer, out catalog_version_no integer,
+            out system_identifier bigint, out pg_control_last_modified timestamptz
+        ) language plpgsql as $$
+        begin raise {refusal} using message = 'not here'; end $$
+        """
+    )
+
+    with new_ledger(url) as ledger:
+        identity = ledger.fleet.identity()
+        ledger.fleet.join()
+
+    assert identity.found_in.system_identifier is None
+    assert identity.home.system_identifier is not None
+    assert identity.is_at_home
+
+
+def test_a_stamp_of_the_future_does_not_keep_the_next_one_back(
+    ledger: PostgresLedger, hands: psycopg.Connection
+) -> None:
+    """The clock was a year ahead, and was put right."""
+    stamps, place = ledger.stamps(SourceName("pages")), ColdPlace("file", "cold", "")
+    first = stamps.intend(place)
+    assert first is not None
+    stamps.confirm(place, first)
+    assert stamps.intend(place) is None
+    hands.execute("update archiver.stamp set confirmed_at = now() + interval '1 year'")
+
+    second = stamps.intend(place)
+
+    assert second is not None
+    assert second.number == first.number + 1
