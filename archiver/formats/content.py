@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import threading
 import zlib
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 import zstandard
@@ -11,13 +14,19 @@ import zstandard
 from archiver.model import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+    from contextlib import AbstractContextManager
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _READ_BYTES = 256 * 1024  # decompressed at a time, so that a bomb is met in small steps
 _ZSTD_WINDOW_BYTES = 128 * 1024 * 1024  # a frame may ask for more memory than it has content
 _ZSTD_STEP_BYTES = 512  # of input at a time: at most 16 MiB of output (128 KiB from 4 bytes)
+_ZSTD_HEADER_BYTES = 18  # of a frame, at most
+_WIDE_WINDOW_BYTES = 8 * 1024 * 1024  # what every decoder should give (RFC 8878)
+_WIDE_WINDOW = threading.Lock()  # held while one frame may use more than that
+_GZIP_STEP_BYTES = 4096  # of input at a time
+_ZEROS = re.compile(rb"\0*")
 
 
 class CannotDecompress(ValueError):
@@ -75,48 +84,67 @@ def _pieces(body: bytes, limit_bytes: int) -> Iterator[bytes]:
         yield body
         return
     content_bytes = 0
-    for piece in _gunzip(body) if encoding == "gzip" else _unzstd(body):
-        content_bytes += len(piece)
-        if content_bytes > limit_bytes:
-            message = f"more than {limit_bytes} bytes"
-            raise TooMuchContent(message)
-        yield piece
+    with closing(_gunzip(body) if encoding == "gzip" else _unzstd(body)) as pieces:
+        for piece in pieces:
+            content_bytes += len(piece)
+            if content_bytes > limit_bytes:
+                message = f"more than {limit_bytes} bytes"
+                raise TooMuchContent(message)
+            yield piece
 
 
-def _gunzip(body: bytes) -> Iterator[bytes]:
-    rest: bytes = body
-    while rest:
-        member = zlib.decompressobj(wbits=31)
-        try:
-            while not member.eof:
-                piece = member.decompress(rest, _READ_BYTES)
-                rest = member.unconsumed_tail
-                if not piece and not rest and not member.eof:
-                    message = "the gzip stream ends early"
-                    raise CannotDecompress(message)
-                yield piece
-        except zlib.error as exc:
-            raise CannotDecompress(str(exc)) from exc
-        rest = member.unused_data.lstrip(b"\0")  # tar and tape pad with zeros; gzip allows it
+def _gunzip(body: bytes) -> Generator[bytes]:
+    # In steps of input: what is left over after a member is copied, and a body may be
+    # nothing but members.
+    view, at = memoryview(body), 0
+    while at < len(body):
+        member, is_whole = zlib.decompressobj(wbits=31), False
+        while not is_whole:
+            step = view[at : at + _GZIP_STEP_BYTES]
+            try:
+                piece = member.decompress(step, _READ_BYTES)
+            except zlib.error as exc:
+                raise CannotDecompress(str(exc)) from exc
+            is_whole = member.eof
+            at += len(step) - len(member.unused_data if is_whole else member.unconsumed_tail)
+            if not (piece or step or is_whole):
+                message = "the gzip stream ends early"
+                raise CannotDecompress(message)
+            yield piece
+        at = _after_zeros(body, at)  # tar and tape pad with them; gzip allows it
 
 
-def _unzstd(body: bytes) -> Iterator[bytes]:
+def _after_zeros(body: bytes, at: int) -> int:
+    zeros = _ZEROS.match(body, at)
+    return zeros.end() if zeros else at
+
+
+def _unzstd(body: bytes) -> Generator[bytes]:
     # decompressobj() gives a truncated frame without an error and stops after the first
     # frame; so the frames are walked here, and each must reach its end.
-    rest: bytes = body
+    view, at = memoryview(body), 0
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
-    while rest:
+    while at < len(body):
         frame = decompressor.decompressobj(write_size=_READ_BYTES)
-        fed = 0
-        try:
-            while not frame.eof and fed < len(rest):
+        with _room_for_window(view[at : at + _ZSTD_HEADER_BYTES]):
+            while not frame.eof and at < len(body):
                 # A step of input is small, so that one step of output is bounded as well.
-                piece = frame.decompress(rest[fed : fed + _ZSTD_STEP_BYTES])
-                fed += _ZSTD_STEP_BYTES
+                step = view[at : at + _ZSTD_STEP_BYTES]
+                try:
+                    piece = frame.decompress(step)
+                except zstandard.ZstdError as exc:
+                    raise CannotDecompress(str(exc)) from exc
+                at += len(step) - len(frame.unused_data)
                 yield piece
-        except zstandard.ZstdError as exc:
-            raise CannotDecompress(str(exc)) from exc
         if not frame.eof:
             message = "the zstd frame ends early"
             raise CannotDecompress(message)
-        rest = frame.unused_data + rest[fed:]
+
+
+def _room_for_window(header: memoryview) -> AbstractContextManager[object]:
+    """Wait for the one turn of a frame that asks for a wide window; others go at once."""
+    try:
+        window_bytes = zstandard.get_frame_parameters(header).window_size
+    except zstandard.ZstdError as exc:
+        raise CannotDecompress(str(exc)) from exc
+    return _WIDE_WINDOW if window_bytes > _WIDE_WINDOW_BYTES else nullcontext()

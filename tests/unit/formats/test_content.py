@@ -88,3 +88,12 @@ def test_the_label_is_dropped_where_the_bytes_deny_it() -> None:
 
 def test_zlib_without_a_gzip_header_is_not_taken_for_gzip() -> None:
     assert encoding_of(zlib.compress(b"page")) is None
+
+
+@pytest.mark.parametrize("level", [1, 6, 9])
+def test_members_of_every_length_follow_each_other(level: int) -> None:
+    """Ends of members fall on every place of a step of input, and of a step of output."""
+    parts = [bytes(3_000_000), b"", b"x" * 262_144, b"y" * 262_145, bytes(range(256)) * 50]
+    padded = [gzip.compress(part, level) + bytes(n % 3) for n, part in enumerate(parts * 5)]
+
+    assert content_digest(b"".join(padded), 64 * MIB) == Digest.of(b"".join(parts * 5))
