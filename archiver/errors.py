@@ -66,13 +66,18 @@ class ArchiverError(Exception):
     def __str__(self) -> str:
         summary = (type(self).__doc__ or "").partition("\n")[0].rstrip(".")
         facts = " ".join(
-            f"{item.name}={value}"
+            f"{item.name}={_in_line(value)}"
             for item in fields(self)
             if (value := getattr(self, item.name)) not in (None, "")
         )
         told = f"{summary}: {facts}" if facts else summary
         stop = "" if told.endswith((".", "!", "?")) else "."
         return f"{told}{stop} {self.hint}".rstrip()
+
+
+def _in_line(value: object) -> str:
+    """A fact as it can stand in a line: a row or a store may have put anything into it."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
 
 
 class TransientError(ArchiverError):

@@ -127,10 +127,11 @@ class BadRow:
     reason: str  # "bad pointer: ..."
     hot_bucket: str | None
     hot_path: str | None
+    sorts_as: CandidateId | None = None  # the row's own id, where the ledger cannot keep it
 
     @property
     def position(self) -> Position:
-        return Position(self.due_at, self.id)
+        return Position(self.due_at, self.sorts_as or self.id)
 
 
 Offer = Candidate | BadRow

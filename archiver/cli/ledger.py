@@ -9,7 +9,15 @@ import click
 
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode
-from archiver.cli.paper import instant, print_facts, print_json, print_table, say, warn
+from archiver.cli.paper import (
+    in_line,
+    instant,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+    warn,
+)
 from archiver.model import CandidateId, ClaimState, Pause, SourceName
 from archiver.ops.human import bytes_text, count_text, seconds_text
 
@@ -53,7 +61,7 @@ def _tell_warnings(event: Event) -> None:
         from archiver.ops.facts import facts  # noqa: PLC0415  # rarely needed
 
         told = " ".join(f"{name}={value}" for name, value in facts(event).items())
-        warn(f"{event.LEVEL}: {event.NAME}: {told}")
+        warn(in_line(f"{event.LEVEL}: {event.NAME}: {told}"))
 
 
 def _source_name(name: str | None) -> SourceName | None:
@@ -387,7 +395,7 @@ def show(backstage: Backstage, *, id_: str, source: str | None, as_json: bool) -
     if as_json:
         print_json({"histories": [_history_fields(history) for history in histories]})
     elif not histories:
-        warn(f"The ledger knows nothing of {id_}.")
+        warn(f"The ledger knows nothing of {in_line(id_)}.")
     else:
         for history in histories:
             _print_history(history)
@@ -395,7 +403,7 @@ def show(backstage: Backstage, *, id_: str, source: str | None, as_json: bool) -
 
 
 def _print_history(history: History) -> None:
-    say(f"{history.source}  {history.id}")
+    say(f"{history.source}  {in_line(history.id)}")
     print_facts(_claim_facts(history))
     for recorded, outcome, ended_at in history.receipts:
         say("")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from archiver.cli import exits
-from archiver.cli.paper import print_facts, print_json, say, to_json, warn
+from archiver.cli.paper import in_line, print_facts, print_json, say, to_json, warn
 from archiver.cli.running import observing, stopping_on_signals
 from archiver.engine.stop import Stop
 from archiver.errors import ArchiverError, LedgerUnavailable
@@ -163,7 +163,7 @@ def _print_offers(offers: Iterator[tuple[SourceName, Offer]]) -> None:
     counts = _Previewed()
     for source, offer in offers:  # lazily: there may be millions
         counts.count(offer)
-        say(f"{source}  {offer.id}  {_would(offer)}")
+        say(in_line(f"{source}  {offer.id}  {_would(offer)}"))
     size = bytes_text(counts.known_bytes)
     unknown = (
         f", {count_text(counts.unknown_sizes)} of unknown size" if counts.unknown_sizes else ""

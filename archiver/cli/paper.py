@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-_WIDE = 10_000  # columns: into a pipe or a file nothing is folded
+_WIDE = 20_000  # columns: into a pipe or a file nothing is folded
+_CELL_LENGTH = 1500  # characters; three of them may come from a row, each column two wide
 
 
 def say(text: str) -> None:
@@ -36,6 +37,11 @@ def clean(text: str) -> str:
     return "".join(
         char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
     )
+
+
+def in_line(text: str) -> str:
+    """The same in one line, whatever line ends an id or a path has."""
+    return clean(text).replace("\n", "\\n")
 
 
 def print_json(answer: object) -> None:
@@ -74,7 +80,8 @@ def print_table(
 ) -> None:
     """A table without lines. `right` names the columns of numbers, with spaces between.
 
-    On a terminal long cells are folded; elsewhere each row is one line.
+    On a terminal long cells are folded; elsewhere each row is one line, its cells cut where
+    they are too long for one: `--json` has all.
     """
     from rich.table import Table  # noqa: PLC0415  # 25 ms
     from rich.text import Text  # noqa: PLC0415
@@ -84,7 +91,7 @@ def print_table(
         justify: Any = "right" if column in right.split() else "left"
         table.add_column(column, justify=justify, overflow="fold", no_wrap=False)
     for row in rows:
-        table.add_row(*(Text(clean(cell).replace("\n", " ")) for cell in row))
+        table.add_row(*(Text(_cell(text)) for text in row))
     drawing = console(sys.stdout)
     with drawing.capture() as drawn:  # rich itself would end the process on a closed pipe
         drawing.print(table)
@@ -92,12 +99,16 @@ def print_table(
         click.echo(line.rstrip())
 
 
+def _cell(text: str) -> str:
+    told = in_line(text)
+    return told if len(told) <= _CELL_LENGTH else f"{told[:_CELL_LENGTH]}..."
+
+
 def print_facts(facts: Mapping[str, str]) -> None:
     """Names and values, aligned; a line each, whatever line ends an id or a path has."""
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        line = value.replace("\n", "\\n")
-        say(f"  {name:<{width}}  {line}")
+        say(f"  {name:<{width}}  {in_line(value)}")
 
 
 def console(stream: Any) -> Console:

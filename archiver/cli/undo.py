@@ -13,7 +13,7 @@ from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode
 from archiver.cli.ledger import asking
 from archiver.cli.options import DURATION_OR_NONE, moment
-from archiver.cli.paper import print_json, print_table, say, warn
+from archiver.cli.paper import in_line, print_json, print_table, say, warn
 from archiver.model import CandidateId, SourceName, SweepId, UndoAnswer
 from archiver.ops.human import count_text, seconds_text
 
@@ -158,7 +158,7 @@ def _of_ids(
         sources_of[receipt.id].append(receipt.source)
     for id_, names in sources_of.items():
         if len(names) > 1:
-            message = f"{id_} is an id of {', '.join(names)}: give --source."
+            message = f"{in_line(id_)} is an id of {', '.join(names)}: give --source."
             raise click.UsageError(message)
         if not names:
             outcome.leave(_Left(source, id_, "unknown", "the ledger knows of no move of it"))

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]  # one record of a `jsonb_to_recordset`
 
+_REASON_LENGTH = 1500  # characters; a path may have any number
+
 
 def offer_to_json(offer: Offer) -> Json:
     if isinstance(offer, BadRow):
@@ -43,7 +45,7 @@ def offer_to_json(offer: Offer) -> Json:
             "hot_bucket": offer.hot_bucket,
             "hot_path": offer.hot_path,
             "metadata": {},
-            "reason": offer.reason,
+            "reason": storable(offer.reason),
         }
     return {
         "id": offer.id,
@@ -169,8 +171,11 @@ def location_from(row: Row) -> HotLocation | None:
 
 
 def storable(reason: str) -> str:
-    """Postgres keeps no NUL in a text; what a store says may hold one."""
-    return reason.replace("\0", "")
+    """One line that Postgres keeps and a person reads, whatever a row or a store says."""
+    told = reason if len(reason) <= _REASON_LENGTH else f"{reason[:_REASON_LENGTH]}..."
+    return "".join(
+        char if char.isprintable() else ascii(char)[1:-1] for char in told.replace("\0", "")
+    )
 
 
 def _candidate_from(row: Row) -> Candidate:

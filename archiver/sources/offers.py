@@ -8,6 +8,7 @@ from uuid import UUID
 
 from archiver.errors import SourceRefused
 from archiver.formats.headers import problem_of_header
+from archiver.formats.ids import problem_of_id, short_id
 from archiver.model import (
     BadRow,
     Candidate,
@@ -44,6 +45,8 @@ def offer(file: SqlFile, row: Row) -> Offer:
     at = position(file, row)
     id_, due_at = at.id, at.due_at
     bucket, path = _text(file, row, "hot_bucket"), _text(file, row, "hot_path")
+    if problem := problem_of_id(id_):
+        return BadRow(short_id(id_), due_at, f"bad row: id: {problem}", bucket, path, id_)
     try:
         location = _location(bucket, path)
         digest, content_digest = (

@@ -16,6 +16,7 @@ import psycopg
 
 from archiver.errors import ArchiverError, RowMissing, SettingsError, SourceRefused
 from archiver.formats.headers import problem_of_header
+from archiver.formats.ids import problem_of_id, problem_of_text, short_id
 from archiver.model import (
     BadRow,
     Candidate,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     Tx = psycopg.Connection[Any]
 
+_SIZE_LIMIT_BYTES = 2**63  # of a bigint
 _COUNT_PAGE = 5000  # candidates, while they are counted
 _NEEDED = ("cold_key", "find_candidates", "on_archived")
 
@@ -247,6 +249,7 @@ class PluginSource:
             raise TypeError(problem)
         id_ = CandidateId(one.id)
         try:
+            _check_storable(one)
             return Candidate(
                 id=id_,
                 due_at=one.due_at,
@@ -261,7 +264,7 @@ class PluginSource:
                 metadata=dict(one.metadata),
             )
         except _BadRowError as exc:
-            return BadRow(id_, one.due_at, str(exc), one.hot_bucket, one.hot_path)
+            return _bad_row(one, str(exc))
 
     def _cold_key(self, one: PluginCandidate) -> ColdKey:
         key = self._plugin.cold_key(one)
@@ -327,6 +330,43 @@ def _problem_of_page(offers: Sequence[Offer], limit: int, after: Position | None
     if len({position.id for position in positions}) < len(positions):
         return "a candidate stands there twice"
     return ""
+
+
+def _check_storable(one: PluginCandidate) -> None:
+    """Refuse what Postgres would refuse together with all other rows of its page."""
+    if problem := problem_of_id(one.id):
+        reason = f"bad row: id: {problem}"
+        raise _BadRowError(reason)
+    texts = {
+        "hot_bucket": one.hot_bucket,
+        "hot_path": one.hot_path,
+        "group_id": one.group_id,
+        **{f"metadata {name!r}": name + text for name, text in one.metadata.items()},
+    }
+    for name, text in texts.items():
+        if text is not None and (problem := problem_of_text(text)):
+            reason = f"bad row: {name}: {problem}"
+            raise _BadRowError(reason)
+    if one.size_bytes is not None and not 0 <= one.size_bytes < _SIZE_LIMIT_BYTES:
+        reason = f"bad row: size_bytes is {one.size_bytes}"
+        raise _BadRowError(reason)
+
+
+def _bad_row(one: PluginCandidate, reason: str) -> BadRow:
+    id_ = CandidateId(one.id)
+    is_kept = not problem_of_id(id_)
+    bucket, path = (
+        None if text is None or problem_of_text(text) else text
+        for text in (one.hot_bucket, one.hot_path)
+    )
+    return BadRow(
+        id_ if is_kept else short_id(id_),
+        one.due_at,
+        reason,
+        bucket,
+        path,
+        sorts_as=None if is_kept else id_,
+    )
 
 
 def _location(one: PluginCandidate) -> HotLocation:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 
+_NAME_LIMIT_BYTES = 255  # NAME_MAX
+
+
 class FileHotStore:
     """The files below one directory. Safe to share between threads and processes.
 
@@ -120,6 +123,8 @@ class FileHotStore:
         Raises:
             UnusableName, ObjectDenied, ObjectMissing, BucketMissing
         """
+        if reason := _why_no_bucket(location.bucket):
+            raise UnusableName(store="hot", where=repr(str(location)), reason=reason)
         bucket = self._bucket(location.bucket)
         segments = location.path.split("/")
         for segment in segments:
@@ -135,7 +140,7 @@ class FileHotStore:
 
     def _bucket(self, bucket: str) -> str:
         directory = self._root / bucket
-        if not bucket or "/" in bucket or bucket in {".", ".."} or "\0" in bucket:
+        if _why_no_bucket(bucket):
             raise BucketMissing(store="hot", bucket=bucket)
         try:
             is_there = stat.S_ISDIR(os.lstat(directory).st_mode)
@@ -175,6 +180,17 @@ class _OpenFile:
 def _identity(status: os.stat_result) -> HotIdentity:
     etag = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}"
     return HotIdentity(status.st_size, etag=etag)
+
+
+def _why_no_bucket(bucket: str) -> str:
+    """Why no directory right below the root can have this name; empty where one can."""
+    if "/" in bucket or "\0" in bucket or bucket in {"", ".", ".."}:
+        return "no bucket's name"
+    try:
+        is_short = len(os.fsencode(bucket)) <= _NAME_LIMIT_BYTES
+    except UnicodeEncodeError:
+        is_short = False
+    return "" if is_short else "no bucket's name"
 
 
 def _check_name(segment: str, location: HotLocation) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError
 
-from archiver.errors import ObjectDenied
+from archiver.errors import UnusableName
 from archiver.model import Deleted, HotIdentity, HotLocation
 from archiver.stores.s3 import S3
 from archiver.stores.s3_answers import ACCESS_DENIED, told_by, translate
@@ -98,12 +98,8 @@ class S3HotStore:
 
     def _asked(self, operation: str, location: HotLocation) -> Asked:
         if self._only_bucket not in {None, location.bucket}:
-            raise ObjectDenied(
-                store="hot",
-                operation=operation,
-                where=str(location),
-                code=f"only bucket {self._only_bucket} may be touched",
-            )
+            reason = f"only bucket {self._only_bucket} may be touched"
+            raise UnusableName(store="hot", where=str(location), reason=reason)
         return self._s3.asked(operation, location.bucket, location.path)
 
     def _delete(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from archiver.errors import (
+    ArchiverError,
     BucketMissing,
     KeyTaken,
     ObjectDenied,
@@ -113,11 +114,22 @@ def test_a_link_out_of_the_root_is_refused(hot: FileHotWorld, tmp_path: Path) ->
     assert (outside / "page").read_bytes() == b"not ours"
 
 
-@pytest.mark.parametrize("bucket", ["..", ".", "", "a/b", "nul\0", "no-such"])
-def test_a_bucket_is_one_directory_of_the_root(hot: FileHotWorld, bucket: str) -> None:
+@pytest.mark.parametrize(
+    ("bucket", "error"),
+    [
+        *(
+            (it, UnusableName)
+            for it in ("..", ".", "", "a/b", "nul\0", "x" * 256, "\udc80\ud800")
+        ),
+        ("no-such", BucketMissing),
+    ],
+)
+def test_a_bucket_is_one_directory_of_the_root(
+    hot: FileHotWorld, bucket: str, error: type[ArchiverError]
+) -> None:
     with pytest.raises(BucketMissing):
         hot.store.probe(bucket)
-    with pytest.raises(BucketMissing):
+    with pytest.raises(error):
         read(hot.store, HotLocation(bucket, "page"))
 
 
