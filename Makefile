@@ -13,7 +13,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 COMPILE = $(LOCK) pyproject.toml
 COMPILE_BUILD = $(LOCK) --group build
 
-.PHONY: help demo test check check-lock servers long soak bench lock upgrade clean
+.PHONY: help demo test check check-lock servers long mutants soak bench lock upgrade clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -32,6 +32,9 @@ long: .venv/ready ## The fault tests that take minutes, some against versitygw
 
 soak: .venv/ready ## Kill workers at random moments, for half an hour: ROUNDS=400 SEED=1
 	@ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m tests.harness.soak
+
+mutants: .venv/ready ## Break the code on purpose, some sixty times: each is caught, and by which test
+	@$(BIN)/python -m tests.mutants
 
 bench: .venv/ready ## Objects/s beside a plain boto3 pool, and by width, where versitygw is installed
 	@$(BIN)/python -m bench.main_job

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +40,20 @@ from tests.fakes.clock import ManualClock
 from tests.fakes.table_source import TableSource, page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from archiver.demo.postgres import EmbeddedPostgres
-    from archiver.model import Offer, Position, Receipt
+    from archiver.model import (
+        Offer,
+        Position,
+        Receipt,
+        ReceiptId,
+        Recorded,
+        Release,
+        UndoAnswer,
+    )
     from tests.harness.postgres import Databases
 
 PASSWORD = "correct-horse-battery"
@@ -667,3 +678,42 @@ def test_a_stamp_of_the_future_does_not_keep_the_next_one_back(
 
     assert second is not None
     assert second.number == first.number + 1
+
+
+def test_while_a_row_is_pointed_back_no_release_of_its_object_is_claimed(
+    ledger: PostgresLedger, rows: TableSource, url: str, hands: psycopg.Connection
+) -> None:
+    """Another row's release would delete the very object: its lock alone is not in the way."""
+    rows.plant(page("a"), page("twin", path="jobs/a.html.gz", minutes=1))
+    claims = ledger.claims(rows)
+    claims.record([proof(claim) for claim in claims.claim(9).claims])
+    (entry,) = ledger.records.newest_entries_of([CandidateId("a")], None)
+    with new_ledger(url) as other, ThreadPoolExecutor(1) as threads:
+        other.fleet.join()
+        claiming: list[Future[Sequence[Release]]] = []
+
+        def look(_recorded: Sequence[Recorded]) -> dict[ReceiptId, UndoAnswer]:
+            """Within the undo's transaction, another worker asks for what is due."""
+            claiming.append(threads.submit(other.releases(rows).claim_release, 9))
+            waits_until(lambda: claiming[0].done() or _waits_for_a_lock(hands))
+            return {}
+
+        ledger.releases(rows).undo([entry.recorded], 100.0, look)
+        claimed = claiming[0].result(timeout=30)
+
+    assert rows.row("a").hot_path == "jobs/a.html.gz"
+    assert [] == claimed
+
+
+def _waits_for_a_lock(hands: psycopg.Connection) -> bool:
+    found = hands.execute(
+        "select from pg_locks where locktype = 'advisory' and not granted"
+    ).fetchall()
+    return bool(found)
+
+
+def waits_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,742 @@
+"""The mutants: what is broken on purpose, and which tests see it.
+
+Each is a small replacement that somebody could have written. A test is named by its function:
+whichever of its cases fails first has caught it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A text that occurs once in a file, and what stands there instead."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One deliberate fault."""
+
+    name: str
+    does: str  # the harm, as an operator would tell it
+    caught_by: tuple[str, ...]  # node ids; quick ones
+    edits: tuple[Edit, ...]
+
+
+def _mutant(name: str, does: str, caught_by: tuple[str, ...], *edits: Edit) -> Mutant:
+    return Mutant(name, does, caught_by, edits)
+
+
+_SWEEP = "tests/unit/engine/test_sweep.py"
+_MOVE = "tests/unit/engine/test_move.py"
+_RELEASE = "tests/unit/engine/test_release.py"
+_DOUBTS = "tests/unit/engine/test_doubts.py"
+_LEASE = "tests/unit/engine/test_lease.py"
+_CRASHES = "tests/faults/test_crash_matrix.py"
+_LEDGER = "tests/contract/test_postgres_ledger.py::TestPostgresLedger"
+_IN_POSTGRES = "tests/integration/test_ledger_in_postgres.py"
+_TASK_HTML = "tests/integration/test_task_html.py"
+_ROLE = "tests/integration/test_postgres_role.py"
+_FILES = "tests/unit/stores/test_file_stores.py"
+_S3 = "tests/unit/stores/test_s3.py"
+_S3_CONTRACT = "tests/unit/stores/test_s3_contract.py"
+_HOSTILE = "tests/faults/test_hostile_input.py"
+_CONTENT = "tests/unit/formats/test_content.py"
+
+_OF_A_MOVE = (
+    _mutant(
+        "delete before verify",
+        "The hot copy is deleted as soon as the put was answered.",
+        (f"{_MOVE}::test_a_move_never_touches_the_hot_copy",),
+        Edit(
+            "archiver/engine/move.py",
+            "            etag = stat.etag\n",
+            "            etag = stat.etag\n"
+            "            self.stores.hot.delete(\n"
+            "                [(candidate.location, found.identity)], self.heartbeat.require\n"
+            "            )\n",
+        ),
+    ),
+    _mutant(
+        "the receipt says what the row promises",
+        "The digest of the row is taken for that of the bytes.",
+        (f"{_MOVE}::test_h01_an_object_that_is_not_what_its_row_promises_is_not_sent",),
+        Edit(
+            "archiver/engine/move.py",
+            "    if candidate.digest is not None and candidate.digest != digest:\n"
+            "        raise DigestMismatch(where=where, expected=str(candidate.digest), "
+            "seen=str(digest))\n",
+            "    digest = candidate.digest or digest\n",
+        ),
+    ),
+    _mutant(
+        "a taken key is believed",
+        "Whatever lies under the key, with our metadata, is taken for the copy.",
+        (
+            f"{_MOVE}::test_a_copy_of_ours_that_was_damaged_since_is_not_believed_by_its_metadata",
+        ),
+        Edit(
+            "archiver/engine/move.py",
+            "return found.stat if cold.readback(key) == digest else None",
+            "return found.stat",
+        ),
+    ),
+    _mutant(
+        "the hot object is its own copy",
+        "Where hot and cold are one place, the object found under the key is the hot one.",
+        (
+            f"{_MOVE}::test_an_object_that_may_be_the_hot_one_under_another_name_is_nobodys_copy",
+        ),
+        Edit(
+            "archiver/engine/move.py",
+            "        if not is_ours and _may_be_one_object(key, claim.candidate.location):\n"
+            "            return None\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "hot and cold may be one bucket",
+        "A row may point into the archive: its release deletes an archived object.",
+        (f"{_RELEASE}::test_in_a_bucket_that_is_hot_and_cold_at_once_nothing_is_deleted",),
+        Edit(
+            "archiver/engine/move.py",
+            "        if location.bucket == self.shared_bucket and is_archived:\n",
+            "        if location.bucket == self.shared_bucket and is_archived and False:\n",
+        ),
+    ),
+    _mutant(
+        "a put begins without a lease",
+        "A worker that slept past its lease goes on sending.",
+        (f"{_MOVE}::test_past_its_lease_a_worker_sends_nothing",),
+        Edit(
+            "archiver/engine/move.py",
+            "            self.heartbeat.require()  #",
+            "            #",
+        ),
+    ),
+    _mutant(
+        "recovery believes a name",
+        "Any cold object whose metadata names the row replaces a missing hot one.",
+        (f"{_MOVE}::test_without_a_promise_the_objects_own_name_decides",),
+        Edit(
+            "archiver/engine/move.py",
+            "        and origin.digest == checked.digest\n    )\n    return checked",
+            "    )\n    return checked",
+        ),
+    ),
+    _mutant(
+        "recovery compares nothing",
+        "A missing hot object is replaced by any bytes under its cold key.",
+        (
+            f"{_MOVE}::test_h02_a_missing_object_is_recovered_only_from_cold_bytes_the_row_promises",
+        ),
+        Edit(
+            "archiver/engine/move.py",
+            "    try:\n        checked = check(candidate, body)\n    except (\n"
+            "        SizeMismatch,\n        DigestMismatch,\n        ContentDigestMismatch,\n"
+            "        UnreadableContent,\n        ContentBomb,\n    ):\n        return None\n",
+            "    checked = Checked(Digest.of(body), candidate.content_digest)\n",
+        ),
+    ),
+    _mutant(
+        "a bomb may unpack",
+        "What an object decompresses to is limited by nothing.",
+        (f"{_CONTENT}::test_a_bomb_is_stopped_at_the_limit",),
+        Edit(
+            "archiver/formats/content.py",
+            "        if content_bytes > limit_bytes:\n",
+            "        if content_bytes < 0:\n",
+        ),
+    ),
+)
+
+_OF_A_PROOF = (
+    _mutant(
+        "trust HEAD",
+        "At readback the copy is not read back.",
+        (f"{_MOVE}::test_g2_only_a_readback_sees_bytes_that_rot_under_a_good_stat",),
+        Edit(
+            "archiver/engine/verify.py",
+            "        return _read_back(sent, cold)\n",
+            "        return Evidence.READBACK\n",
+        ),
+    ),
+    _mutant(
+        "the size of a copy is not compared",
+        "A truncated copy counts.",
+        (f"{_HOSTILE}::test_a_shorter_copy_is_seen_though_its_store_tells_no_etag",),
+        Edit(
+            "archiver/engine/verify.py",
+            "    if stat.size_bytes != sent.size_bytes:\n",
+            "    if stat.size_bytes < 0:\n",
+        ),
+    ),
+    _mutant(
+        "the ETag of a copy is not compared",
+        "Other bytes of the same length count.",
+        (f"{_MOVE}::test_another_etag_than_the_puts_is_not_proven",),
+        Edit(
+            "archiver/engine/verify.py",
+            "    if sent.etag is not None and stat.etag != sent.etag:\n",
+            "    if sent.etag is not None and stat.etag is None:\n",
+        ),
+    ),
+    _mutant(
+        "a copy that is not there counts",
+        "A store that forgets after it said yes loses the object.",
+        (f"{_MOVE}::test_a_copy_that_vanished_or_shrank_is_not_proven",),
+        Edit(
+            "archiver/engine/verify.py",
+            "    if stat is None:\n        raise ColdMismatch(where=where, "
+            'expected=f"{sent.size_bytes} bytes", seen="no object")\n',
+            "    if stat is None:\n        return Evidence.SIGNED\n",
+        ),
+    ),
+    _mutant(
+        "a LIST proves absence",
+        "A listing that failed midway reads as: these objects are gone.",
+        (f"{_S3}::test_a_listing_that_fails_midway_proves_no_absence",),
+        Edit(
+            "archiver/stores/s3_listing.py",
+            "    heads = requests.heads(rest)\n",
+            "    is_listed = len(keys) >= pays_from\n"
+            "    heads = dict.fromkeys(rest) if is_listed else requests.heads(rest)\n",
+        ),
+    ),
+    _mutant(
+        "a missing bucket is a missing object",
+        "Where the bucket was not found, every object in it counts as gone.",
+        (f"{_S3}::test_when_nothing_is_found_the_bucket_is_asked_for",),
+        Edit(
+            "archiver/stores/s3_listing.py",
+            "        requests.prove_missing(rest[0])\n",
+            "        pass\n",
+        ),
+    ),
+)
+
+_OF_A_STORE = (
+    _mutant(
+        "an unconditional put",
+        "A late writer puts other bytes over an archived object.",
+        (
+            f"{_S3_CONTRACT}::TestColdThatEnforces::test_a_taken_key_keeps_its_bytes_and_its_metadata",
+        ),
+        Edit(
+            "archiver/stores/cold_s3.py",
+            'mode="create" if self._capabilities.enforces_create else "overwrite"',
+            'mode="overwrite"',
+        ),
+    ),
+    _mutant(
+        "an unconditional put by boto3",
+        "The same, by the other client.",
+        (
+            f"{_S3_CONTRACT}::TestColdByBoto3ThatEnforces::test_a_taken_key_keeps_its_bytes_and_its_metadata",
+        ),
+        Edit(
+            "archiver/stores/cold_boto3.py",
+            '            said["IfNoneMatch"] = "*"\n',
+            "            pass\n",
+        ),
+    ),
+    _mutant(
+        "a create over a file",
+        "On a directory the later of two writers wins.",
+        (f"{_FILES}::TestFileColdStore::test_a_taken_key_keeps_its_bytes_and_its_metadata",),
+        Edit(
+            "archiver/stores/cold_file.py",
+            "                    os.link(temporary, path)\n",
+            "                    path.unlink(missing_ok=True)\n"
+            "                    os.link(temporary, path)\n",
+        ),
+        Edit(
+            "archiver/stores/cold_file.py",
+            "        raise KeyTaken(where=str(self.location(key)))\n\n    def _prepare",
+            "\n    def _prepare",
+        ),
+    ),
+    _mutant(
+        "a key may climb",
+        "`..` in a cold key writes outside of the bucket.",
+        (f"{_FILES}::test_a_key_that_is_no_file_name_is_unusable",),
+        Edit(
+            "archiver/stores/cold_file.py",
+            '    if segment in {"", ".", ".."} or "\\0" in segment:\n',
+            '    if segment in {"", "."} or "\\0" in segment:\n',
+        ),
+    ),
+    _mutant(
+        "a hot path follows links",
+        "A link below the bucket leads reads and deletes out of it.",
+        (f"{_FILES}::test_a_link_out_of_the_root_is_refused",),
+        Edit(
+            "archiver/stores/hot_file.py",
+            "        if real != directory:\n",
+            "        if not real:\n",
+        ),
+    ),
+    _mutant(
+        "a file may change while it is read",
+        "Half of the old bytes and half of the new ones are archived.",
+        (f"{_FILES}::test_a_file_rewritten_while_it_is_read_is_not_delivered",),
+        Edit(
+            "archiver/stores/hot_file.py",
+            "        if after != self._identity or len(body) != self._identity.size_bytes:\n",
+            "        if len(body) != self._identity.size_bytes:\n",
+        ),
+    ),
+    _mutant(
+        "a 403 is a 404",
+        "What these keys may not read counts as gone.",
+        (f"{_S3}::test_an_answer_to_a_read_means",),
+        Edit(
+            "archiver/stores/s3_answers.py",
+            "        return ObjectDenied(\n"
+            "            store=asked.store, operation=asked.operation, where=asked.where, "
+            "code=told.word\n"
+            "        )\n",
+            "        return ObjectMissing(store=asked.store, where=asked.where, "
+            "code=told.word)\n",
+        ),
+    ),
+    _mutant(
+        "a lost reply is a success",
+        "A put that got no answer counts as done, and is not looked at.",
+        (
+            f"{_S3}::test_an_answer_to_a_create_means",
+            f"{_S3}::test_silence_is_a_timeout_and_is_not_asked_again",
+        ),
+        Edit(
+            "archiver/stores/cold_s3.py",
+            "        with self._s3.translate(asked):\n            result = obstore.put(",
+            '        result: dict[str, str | None] = {"e_tag": None}\n'
+            "        with suppress(BaseError):\n            result = obstore.put(",
+        ),
+        Edit(
+            "archiver/stores/cold_s3.py",
+            "import obstore\n",
+            "import obstore\nfrom contextlib import suppress\n"
+            "from obstore.exceptions import BaseError\n",
+        ),
+    ),
+    _mutant(
+        "an answer may quote a secret",
+        "What a store echoes is written to the log as it is.",
+        (
+            "tests/integration/test_secrets.py::test_a_cold_store_that_echoes_what_it_was_sent_makes_nobody_tell",
+        ),
+        Edit(
+            "archiver/stores/covering.py",
+            "            text = text.replace(form, repr(secret))\n",
+            "            text = text.replace(form, form)\n",
+        ),
+    ),
+)
+
+_OF_A_RELEASE = (
+    _mutant(
+        "skip the canary",
+        "Hot copies are deleted though the cold store cannot be read.",
+        (f"{_RELEASE}::test_a_canary_that_does_not_sing_is_fatal_and_nothing_is_deleted",),
+        Edit(
+            "archiver/engine/letting_go.py",
+            "if self._has_sung:\n            self._send_out(due)\n",
+            "if due:\n            self._send_out(due)\n",
+        ),
+    ),
+    _mutant(
+        "the canary may sing wrong",
+        "The canary is read, and not compared.",
+        (f"{_RELEASE}::test_a_canary_that_does_not_sing_is_fatal_and_nothing_is_deleted",),
+        Edit(
+            "archiver/engine/release.py",
+            "        if seen != receipt.digest:\n",
+            "        if not seen:\n",
+        ),
+    ),
+    _mutant(
+        "release without a look at the identity",
+        "Whatever lies at the path by now is deleted.",
+        (
+            f"{_RELEASE}::test_g3_the_same_bytes_put_there_again_are_another_object",
+            f"{_RELEASE}::test_a_recovered_receipt_never_deletes_what_came_back",
+        ),
+        Edit(
+            "archiver/engine/release.py",
+            "            elif identity == item.recorded.receipt.identity:\n",
+            "            elif identity is not None:\n",
+        ),
+    ),
+    _mutant(
+        "release without the pointer check",
+        "The hot copy goes though a row points at it again.",
+        (f"{_LEDGER}::test_a_location_that_a_row_points_at_again_is_ended_as_replaced",),
+        Edit(
+            "archiver/ledger/releases.py",
+            "source.points_at(locations, tx)",
+            "source.points_at([], tx)",
+        ),
+    ),
+    _mutant(
+        "release an unproven receipt",
+        "The hot copy goes against a receipt that nobody has proven.",
+        (f"{_RELEASE}::test_an_unproven_receipt_releases_nothing",),
+        Edit(
+            "archiver/engine/release.py",
+            "        if receipt.evidence is Evidence.UNPROVEN:\n",
+            "        if receipt.evidence < Evidence.UNPROVEN:\n",
+        ),
+    ),
+    _mutant(
+        "an unproven receipt makes a release",
+        "The ledger lets it go, too.",
+        (f"{_LEDGER}::test_an_unproven_receipt_never_releases",),
+        Edit("archiver/ledger/claims.sql", "\nwhere evidence > 0\n", "\n"),
+    ),
+    _mutant(
+        "an old copy is not looked at",
+        "The hot copy goes though the cold one was lost during the grace.",
+        (f"{_RELEASE}::test_a_hot_copy_stays_where_its_old_cold_copy_is_gone_or_changed",),
+        Edit(
+            "archiver/engine/release.py",
+            "for it in here if not self._was_just_seen(it)]",
+            "for it in here if self._was_just_seen(it)]",
+        ),
+    ),
+    _mutant(
+        "a refused delete counts",
+        "A 403 on a delete is told as released.",
+        (f"{_RELEASE}::test_a_denied_delete_is_parked_and_holds_nobody_back",),
+        Edit(
+            "archiver/engine/release.py",
+            "        case Deleted.ABSENT:\n",
+            "        case Deleted.ABSENT | Deleted.DENIED:\n",
+        ),
+    ),
+    _mutant(
+        "absent in a missing bucket counts",
+        "Objects of a bucket that is not there are told as released.",
+        (f"{_RELEASE}::test_an_absence_counts_only_in_a_bucket_that_is_proven_to_be_there",),
+        Edit(
+            "archiver/engine/release.py",
+            "            self.stores.hot.probe(bucket)  # many stores say "
+            '"not found" of a missing bucket too\n',
+            "            pass\n",
+        ),
+    ),
+    _mutant(
+        "a delete that does not fit its lease",
+        "A delete may arrive when the release is another worker's.",
+        (f"{_RELEASE}::test_a_delete_is_not_begun_where_it_does_not_fit_in_the_lease",),
+        Edit(
+            "archiver/engine/release.py",
+            "        self.heartbeat.require(self.delete_seconds)\n",
+            "        self.heartbeat.require()\n",
+        ),
+    ),
+    _mutant(
+        "deletes go on after a fatal error",
+        "Going on would do harm, and it goes on.",
+        (
+            f"{_SWEEP}::test_after_a_fatal_error_no_delete_is_begun",
+            f"{_SWEEP}::test_a_signal_between_slices_begins_no_further_delete",
+        ),
+        Edit(
+            "archiver/engine/letting_go.py",
+            "            is_held = self._run.is_ending or not self._run.may_release\n",
+            "            is_held = not self._run.may_release\n",
+        ),
+    ),
+    _mutant(
+        "no grace",
+        "Hot copies go at once, under the hands of who reads them.",
+        (f"{_LEDGER}::test_a_release_is_due_after_its_grace_with_the_receipt_as_recorded",),
+        Edit(
+            "archiver/ledger/claims.sql",
+            "statement_timestamp() + make_interval(secs => %(grace_seconds)s)",
+            "statement_timestamp() + make_interval(secs => 0 * %(grace_seconds)s)",
+        ),
+    ),
+    _mutant(
+        "undo without its lock",
+        "A release is claimed while its row is pointed back at the hot copy.",
+        (
+            f"{_IN_POSTGRES}::test_while_a_row_is_pointed_back_no_release_of_its_object_is_claimed",
+        ),
+        Edit(
+            "archiver/ledger/undo.sql",
+            "select pg_advisory_xact_lock(hashtextextended('archiver release ' || "
+            "%(source)s, 0))",
+            "select hashtextextended('archiver release ' || %(source)s, 0)",
+        ),
+    ),
+    _mutant(
+        "undo points at whatever is there",
+        "A row is pointed back at another object than the one that was archived.",
+        (
+            "tests/unit/engine/test_undo.py::test_a_hot_copy_that_is_gone_or_another_is_not_pointed_at",
+        ),
+        Edit(
+            "archiver/engine/undo.py",
+            "    return None if seen == read else UndoAnswer.HOT_CHANGED\n",
+            "    return None\n",
+        ),
+    ),
+    _mutant(
+        "an adopted row may release",
+        "The guard of the table `release` takes everything.",
+        (f"{_ROLE}::test_a_worker_adopts_and_can_release_nothing_of_that",),
+        Edit(
+            "migrations/0006_adopted.sql",
+            "        where not receipt.is_releasable\n",
+            "        where false\n",
+        ),
+    ),
+)
+
+_OF_THE_LEDGER = (
+    _mutant(
+        "drop the fence",
+        "Whoever held a claim once may record it, whoever holds it now.",
+        (f"{_LEDGER}::test_a_late_owner_writes_nothing",),
+        Edit(
+            "archiver/ledger/claims.sql",
+            "select c.id, c.number, c.cold_key, c.attempts_count,\n",
+            "select c.id, t.number, c.cold_key, c.attempts_count,\n",
+        ),
+        Edit(
+            "archiver/ledger/claims.sql",
+            "\njoin archiver.claim c\n  on c.source = %(source)s and c.id = t.id and "
+            "c.epoch = t.epoch\n and c.worker_id = t.worker_id and c.number = t.number\n"
+            "join archiver.fleet f",
+            "\njoin archiver.claim c\n  on c.source = %(source)s and c.id = t.id and "
+            "c.epoch = t.epoch\njoin archiver.fleet f",
+        ),
+    ),
+    _mutant(
+        "drop the epoch",
+        "A worker from before a take-over of the ledger goes on recording.",
+        (f"{_IN_POSTGRES}::test_a_raised_epoch_disarms_every_worker",),
+        Edit(
+            "archiver/ledger/claims.sql",
+            " and c.worker_id = t.worker_id and c.number = t.number\n"
+            "join archiver.fleet f on f.epoch = c.epoch\nwhere c.state = 'claimed'\n"
+            "order by c.id\nfor update of c\n\n-- find_fates",
+            " and c.worker_id = t.worker_id and c.number = t.number\n"
+            "where c.state = 'claimed'\norder by c.id\nfor update of c\n\n-- find_fates",
+        ),
+    ),
+    _mutant(
+        "record without a lease",
+        "A worker records after its lease is over.",
+        (f"{_LEDGER}::test_nothing_is_recorded_after_the_lease_though_nobody_took_over",),
+        Edit(
+            "archiver/ledger/endings.py",
+            '        if not all(row["has_lease"] for row in held.values()):\n',
+            '        if not all("has_lease" in row for row in held.values()):\n',
+        ),
+    ),
+    _mutant(
+        "take claims of the living",
+        "Two workers move one object, and both may record it.",
+        (f"{_LEDGER}::test_two_workers_never_hold_the_same_candidate",),
+        Edit(
+            "archiver/ledger/claims.sql",
+            "          or (c.state = 'claimed' and c.worker_id <> %(worker_id)s\n"
+            "              and (w.left_at is not null or w.lease_until <= "
+            "statement_timestamp()))\n",
+            "          or (c.state = 'claimed' and c.worker_id <> %(worker_id)s)\n",
+        ),
+    ),
+    _mutant(
+        "claim without the source's lock",
+        "Two workers read the order at once, and each thinks that nothing is left.",
+        (f"{_IN_POSTGRES}::test_only_one_worker_at_a_time_reads_the_order_of_a_source",),
+        Edit(
+            "archiver/ledger/claims.py",
+            "                self._lock_source(tx)\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "end releases of others",
+        "A late worker ends a release that another one holds by now.",
+        (
+            f"{_LEDGER}::test_a_dead_workers_release_is_taken_over_and_its_late_end_is_not_written",
+        ),
+        Edit(
+            "archiver/ledger/releases.sql",
+            "      and r.worker_id = e.worker_id and r.number = e.number "
+            "and f.epoch = e.epoch\n    returning",
+            "      and f.epoch = e.epoch\n    returning",
+        ),
+    ),
+    _mutant(
+        "flip whatever page is there",
+        "A page captured again meanwhile loses its pointer: the digest is not compared.",
+        (
+            f"{_TASK_HTML}::test_h09_a_row_that_changed_since_is_not_flipped",
+            f"{_TASK_HTML}::test_h09_a_null_digest_is_compared_too",
+        ),
+        Edit(
+            "archiver/sources/task_html.sql",
+            "        and nullif(lower(btrim(task.html_sha256)), '')\n"
+            "            is not distinct from receipt.content_digest\n"
+            "    order by task.id\n",
+            "    order by task.id\n",
+        ),
+    ),
+    _mutant(
+        "flip whatever path is there",
+        "The same, where the new page has another path.",
+        (f"{_TASK_HTML}::test_h09_a_row_that_changed_since_is_not_flipped",),
+        Edit(
+            "archiver/sources/task_html.sql",
+            "    where task.html_storage_path = receipt.hot_path\n"
+            "        and task.html_storage_bucket = receipt.hot_bucket\n        and nullif",
+            "    where nullif",
+        ),
+    ),
+    _mutant(
+        "receipts can be changed",
+        "The worker's role may rewrite what was proven.",
+        (f"{_ROLE}::test_what_was_proven_cannot_be_changed",),
+        Edit(
+            "deploy/postgres-role.sql",
+            "grant insert on archiver.place, archiver.receipt, archiver.outcome to",
+            "grant insert, update on archiver.place, archiver.receipt, archiver.outcome to",
+        ),
+    ),
+)
+
+_OF_A_SWEEP = (
+    _mutant(
+        "one missing bucket stops everybody",
+        "A row that names no bucket of ours stops every sweep of its source.",
+        (f"{_HOSTILE}::test_a_row_that_names_a_missing_bucket_parks_alone_beside_others",),
+        Edit(
+            "archiver/engine/failing.py",
+            '            case BucketMissing(store="hot"):\n',
+            '            case BucketMissing(store="cold"):\n',
+        ),
+    ),
+    _mutant(
+        "ignore the lease",
+        "`require` asks whether the lease was lost, not whether it is over.",
+        (f"{_LEASE}::test_a_beat_extends_the_lease_and_without_one_it_runs_out",),
+        Edit(
+            "archiver/engine/lease.py",
+            "            if self._is_lost or left <= seconds:\n",
+            "            if self._is_lost:\n",
+        ),
+    ),
+    _mutant(
+        "the breaker never opens",
+        "An outage parks what is due, an attempt after the other.",
+        (
+            f"{_DOUBTS}::test_while_half_open_one_object_is_tried_at_a_time",
+            f"{_DOUBTS}::test_a_hot_store_that_is_down_costs_no_attempt",
+        ),
+        Edit(
+            "archiver/engine/doubts.py",
+            "        return self._calls_count == self._limit\n",
+            "        return False\n",
+        ),
+    ),
+    _mutant(
+        "a verdict without a control",
+        "A 403 or 404 parks objects though their whole bucket is refused.",
+        (f"{_DOUBTS}::test_where_nothing_proves_the_bucket_it_is_fatal_and_no_row_is_touched",),
+        Edit(
+            "archiver/engine/failing.py",
+            "        if self._controls.is_proven(bucket):\n",
+            "        if bucket:\n",
+        ),
+    ),
+    _mutant(
+        "swallow a 403 of the cold store",
+        "Credentials that may not write park every object there is.",
+        (f"{_DOUBTS}::test_a_recovery_is_no_control_and_costs_nothing_where_cold_is_denied",),
+        Edit(
+            "archiver/engine/failing.py",
+            '            case ObjectDenied(store="cold") if not self._cold_is_proven:\n',
+            '            case ObjectDenied(store="cold") if self._cold_is_proven is None:\n',
+        ),
+    ),
+    _mutant(
+        "give back after a lost lease",
+        "Claims that are another worker's by now are given away.",
+        (f"{_SWEEP}::test_a_lost_lease_stops_the_sweep_at_once_and_gives_nothing_back",),
+        Edit(
+            "archiver/engine/sweep.py",
+            "            self._workshop.hurry(0.0)\n"
+            "            return  # the claims may be others' already: nothing is completed or "
+            "given back\n",
+            "            self._workshop.hurry(0.0)\n",
+        ),
+    ),
+)
+
+_OF_WHAT_IS_TOLD = (
+    _mutant(
+        "an error quotes a row as it is",
+        "A path with a line end makes two lines of a reason.",
+        (f"{_HOSTILE}::test_an_error_is_one_line_whatever_is_in_its_facts",),
+        Edit(
+            "archiver/errors.py",
+            'f"{item.name}={_in_line(value)}"',
+            'f"{item.name}={value}"',
+        ),
+    ),
+    _mutant(
+        "a fact may break its line",
+        "An id with a line end writes a log line of its own.",
+        (
+            "tests/unit/ops/test_logs.py::test_no_fact_can_make_a_second_line",
+            f"{_HOSTILE}::test_a_hostile_row_is_told_in_one_line",
+        ),
+        Edit(
+            "archiver/ops/logs.py",
+            "    return f'\"{escaped(text)}\"' if _NEEDS_QUOTES.search(text) else text\n",
+            "    return f'\"{text}\"' if _NEEDS_QUOTES.search(text) else text\n",
+        ),
+    ),
+    _mutant(
+        "a table obeys its cells",
+        "An id with an escape sequence steers the operator's terminal.",
+        (
+            "tests/unit/cli/test_commands.py::test_parked_rows_are_told_with_their_reason_and_the_way_out",
+        ),
+        Edit(
+            "archiver/cli/paper.py",
+            "    told = in_line(text)\n",
+            "    told = text\n",
+        ),
+    ),
+    _mutant(
+        "settings are not masked",
+        "A bug's traceback shows the keys.",
+        ("tests/unit/cli/test_commands.py::test_a_bug_is_told_whole_but_without_secrets",),
+        Edit(
+            "archiver/config/settings.py",
+            "            text = text.replace(secret.reveal(), repr(secret))\n",
+            "            text = text.replace(secret.reveal(), secret.reveal())\n",
+        ),
+    ),
+)
+
+MUTANTS = (
+    *_OF_A_MOVE,
+    *_OF_A_PROOF,
+    *_OF_A_STORE,
+    *_OF_A_RELEASE,
+    *_OF_THE_LEDGER,
+    *_OF_A_SWEEP,
+    *_OF_WHAT_IS_TOLD,
+)
