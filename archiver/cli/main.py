@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -29,6 +30,8 @@ from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # behind stdout: stores tell it as ours
 
 
 def main() -> NoReturn:
@@ -66,7 +69,12 @@ def run(arguments: Sequence[str], backstage: Backstage) -> int:
         # `archiver parked | head`: the reader has had enough.
         _let_go_of(sys.stdout)
         return ExitCode.DONE
-    except Exception:  # noqa: BLE001  # a bug: told whole, but without secrets
+    except Exception as error:  # noqa: BLE001
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            warn(f"archiver: the answer could not be written whole: {error.strerror}")
+            _let_go_of(sys.stdout)
+            return ExitCode.FATAL
+        # A bug: told whole, but without secrets.
         warn(backstage.masked(clean(traceback.format_exc())))
         warn("archiver: this is a bug. Nothing is lost: whatever was under way is taken over.")
         return ExitCode.FATAL

@@ -119,8 +119,12 @@ class LettingGo:
     ) -> None:
         """See that the cold place is this ledger's; put the stamp that is intended, if any."""
         run = self._run
+        try:
+            before = run.ledger("known", partial(run.stamps.known, stamper.place))
+        except FatalError:
+            self._give_back(due)
+            raise
         self._looks_at_stamps = True
-        before = run.ledger("known", partial(run.stamps.known, stamper.place))
 
         def look() -> Found:
             if intended is None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from archiver.engine.stamping import BELIEVED_SECONDS, Stamper
-from archiver.errors import ForeignDatabase, StoreUnavailable
+from archiver.errors import ForeignDatabase, LedgerDenied, StoreUnavailable
 from archiver.events import ColdPlaceStamped
 from archiver.model import ColdKey, DatabaseHome, FoundStamp, SourceName, Stamp
 from tests.fakes.faults import denied, unavailable
 from tests.fakes.stores import ENFORCES_ALL
 from tests.fakes.table_source import START
-from tests.unit.engine.world import World, ids
+from tests.unit.engine.world import World, ids, raising
 
 if TYPE_CHECKING:
     from archiver.model import Summary
@@ -313,6 +313,21 @@ def test_a_store_that_takes_no_stamp_parks_nothing() -> None:
     assert (summary.state, summary.parked, world.hot_ids) == ("fatal", 0, ["001"])
     assert world.parked_releases() == {}
     assert world.sweep().released == 1
+
+
+@pytest.mark.parametrize("call", ["stamps.known", "stamps.intend", "stamps.confirm"])
+def test_a_ledger_that_denies_a_question_about_stamps_keeps_no_release(call: str) -> None:
+    """After an upgrade whose grants are still missing; the worker goes on living."""
+    world = World()
+    world.plant("001")
+    worker = world.worker()
+    denial = LedgerDenied(operation=call, message="permission denied for table stamp")
+    worker.script.on(call, before=raising(lambda: denial))
+
+    summary = worker.sweep()
+
+    assert (summary.state, summary.released, world.hot_ids) == ("fatal", 0, ["001"])
+    assert worker.sweep().released == 1
 
 
 def test_a_stamp_that_the_store_forgot_lets_nothing_go() -> None:

@@ -189,6 +189,29 @@ def test_a_refusal_that_cannot_be_written_keeps_its_exit_code(scene: Scene) -> N
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("command", ["--once --json", "ledger export --since 1h"])
+def test_an_answer_without_room_is_told_as_that(scene: Scene, command: str) -> None:
+    """It is no bug, and what was done is done."""
+    page = scene.due_page()
+    scene.once()
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "archiver", *command.split()],
+            env=environment(scene.settings),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+            text=True,
+        )
+
+    assert done.returncode == 3
+    assert "could not be written whole: No space left on device" in done.stderr
+    assert "bug" not in done.stderr
+    assert scene.is_archived(page)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 def test_a_log_without_room_stops_no_worker(scene: Scene, tmp_path: Path) -> None:
     first = scene.due_page()
     with FULL.open("wb") as full:
