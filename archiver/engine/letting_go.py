@@ -56,6 +56,11 @@ class LettingGo:
     def is_under_way(self) -> bool:
         return self._looks_at_stamps or self._sings or self._slices_count > 0
 
+    @property
+    def is_to_read_first(self) -> bool:
+        """The canary is next, and reads what the moves would leave nothing of."""
+        return self._looks_at_stamps and not self._has_sung and self._run.egress.cold_counts
+
     def look_now(self) -> None:
         """Something was recorded, or a grace ended: do not wait for the next look."""
         self._look_at = 0.0

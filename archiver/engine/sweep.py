@@ -201,6 +201,8 @@ class Sweep:
             if not is_deciding and breaker.lets_one_through(now):
                 self._try_one()
             return
+        if self._letting_go.is_to_read_first:
+            return
         if (self._ready or self._alone) and not self._has_opened():
             self._give_back_ready(keep=0)
             return

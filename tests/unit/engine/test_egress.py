@@ -11,6 +11,7 @@ from archiver.engine.egress import FREE, Allowance, Egress
 from archiver.errors import LedgerUnavailable, NoEgressLeft
 from archiver.model import EgressBudget, Evidence
 from tests.fakes.faults import unavailable
+from tests.fakes.pool import SteppingPool
 from tests.fakes.table_source import page
 from tests.unit.engine.world import World, at, body_of, ids, raising
 
@@ -354,6 +355,25 @@ def test_the_canary_waits_for_room_and_comes_before_the_moves() -> None:
     assert (summary.stopped, summary.archived) == ("budget", 3)  # and the canary
     assert summary.released >= 4
     assert world.spent_bytes() == 4 * SIZE
+    assert [] == world.troubles()
+
+
+def test_the_canary_comes_before_the_moves_however_long_the_look_at_the_stamps_takes() -> None:
+    world = world_with(4, cold_counts=True)
+    world.plant(*ids(4))
+    world.sweep(release=False)
+    world.plant(*ids(9, start=4))
+    world.clock.advance(WINDOW_SECONDS + 301)
+    worker = world.worker()
+
+    def whatever_else_there_is(count: int) -> int:
+        return 0 if "cold.list" in worker.script.calls else count - 1
+
+    worker.pool = SteppingPool(world.clock, whatever_else_there_is)
+    summary = worker.sweep()
+
+    assert (summary.stopped, summary.archived) == ("budget", 3)  # and the canary
+    assert summary.released >= 4
     assert [] == world.troubles()
 
 
