@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import hypothesis
 
 # How long an example takes says something of the machine, nothing of the code.
@@ -20,3 +22,8 @@ pytest_plugins = [
     "tests.harness.versitygw",
     "tests.harness.world",
 ]
+
+
+def pytest_configure() -> None:
+    """Who is asked to end, by a bound of time say, ends the servers it started first."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
