@@ -62,15 +62,6 @@ SMALL = {"verify_group": 2, "record_group": 2, "release_slice": 2}
 _FINISHING_SWEEPS = 8  # what failed for a row that has changed since is tried three times
 
 
-@dataclass(frozen=True)
-class Opened:
-    """The stores of one process."""
-
-    hot: HotStore
-    cold: ColdStore
-    stores: Stores
-
-
 class Racer:
     """One worker with a ledger, stores and a lease of its own."""
 

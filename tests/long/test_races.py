@@ -9,23 +9,26 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from archiver.config import Settings
-from tests.harness.lossy_wire import LossyWire
 from tests.harness.racing import RacingWorld, racing_world
 from tests.harness.sides import FileSide, SupabaseSide, s3_side
+from tests.harness.wire import How, Wire
 from tests.unit.engine.world import Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from threading import Event
 
     from tests.harness.figures import TellFigure
     from tests.harness.hover import Hover, Page
     from tests.harness.versitygw import S3Server
+    from tests.harness.wire import Turn
     from tests.standin.supabase import SupabaseStandIn
 
 T = TypeVar("T")
@@ -355,27 +358,30 @@ def test_g5_a_commit_whose_reply_is_lost_is_settled_by_asking_again(
 ) -> None:
     """Each call of the ledger in turn: of moves that fail too, and that are given back."""
     hot, cold = FileSide(tmp_path / "hot"), FileSide(tmp_path / "cold")
-    with (
-        LossyWire(hover_url) as wire,
-        racing_world(hover, hover_url, hot, cold) as world,
-    ):
+    port = hover.connection.info.port
+    with Wire(port) as wire, racing_world(hover, hover_url, hot, cold) as world:
         eventful_sweep(world, Script())  # the first one stamps the store
         asked = eventful_sweep(world, Script())
         numbers = [n for n, name in enumerate(asked) if name.startswith(("claims", "releases"))]
         named = {asked[number].partition(".")[2] for number in numbers}
         assert named >= {"claim", "record", "fail", "give_back", "claim_release", "released"}
-        world.settings = Settings.read({**world.environ, "ARCHIVE_DATABASE_URL": wire.url})
+        url = hover_url.replace(f":{port}/", f":{wire.port}/")
+        world.settings = Settings.read({**world.environ, "ARCHIVE_DATABASE_URL": url})
         for number in numbers:
-            before = wire.lost_count
+            lost: list[Event] = []
 
-            def lose(_: str) -> None:
-                wire.lose_next_commit()
+            def lose(_: str, lost: list[Event] = lost) -> None:
+                lost.append(wire.at(is_commit, partial(wire.fail, How.CUT), is_answered=True))
 
             eventful_sweep(world, Between({number: [lose]}))
 
-            assert wire.lost_count == before + 1, asked[number]
+            assert [it.is_set() for it in lost] == [True], asked[number]
 
     tell_figure("lost COMMIT", f"{len(numbers)} points")
+
+
+def is_commit(turn: Turn) -> bool:
+    return b"COMMIT\0" in turn.data  # and no BEGIN that says READ COMMITTED
 
 
 def eventful_sweep(world: RacingWorld, script: Script) -> list[str]:
