@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import psycopg
 import pytest
 
+from archiver import succession
+from archiver.config import Settings
 from archiver.engine.adopting import Adopting, AdoptPlan, Prover, Reading
 from archiver.engine.budget import BytesInFlight
 from archiver.engine.stop import Stop
-from archiver.errors import LedgerUnavailable
+from archiver.errors import LedgerUnavailable, StoreUnavailable
 from archiver.ledger import schema
 from archiver.ledger.migrate import apply_statements, migrate
 from archiver.model import CandidateId, Pause, Secret
 from archiver.ops.clock import SystemClock
 from archiver.sources.finding import shipped_source_file
+from archiver.succession import Succession
 from tests.fakes.clock import ManualClock
+from tests.fakes.faults import unavailable
 from tests.fakes.pool import SteppingPool
 from tests.harness.copies import rows_of
 from tests.harness.crash_sources import Avatars, Pages
-from tests.harness.crash_world import eventful
-from tests.harness.crashes import Struck, Witness, cuts_of
+from tests.harness.crash_world import State, eventful
+from tests.harness.crashes import Point, Struck, Witness, cuts_of
 from tests.harness.hover import create_hover
 from tests.harness.tap import Tap
 from tests.integration.test_ledger_migrations import ALL_FILES, GOLDEN, told_schema
-from tests.unit.engine.world import Script
+from tests.unit.engine.world import Script, _Between, raising
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from archiver.model import Takeover, UndoAnswer
     from tests.harness.crash_sources import Rowed
-    from tests.harness.crash_world import CrashWorld, MakeCrashWorld, State
-    from tests.harness.crashes import Point
+    from tests.harness.crash_world import CrashWorld, MakeCrashWorld
     from tests.harness.figures import TellFigure
     from tests.harness.postgres import Databases
+    from tests.harness.tap import Around
+    from tests.unit.engine.world import Worker
 
 GRACE_SECONDS = 900.0
 HOLD_SECONDS = 30.0  # shorter than a lease
@@ -181,6 +187,146 @@ def amiss_after_adopting(world: CrashWorld, takeover: Takeover) -> list[str]:
     return found
 
 
+# --- ledger take-over -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Of a command whose ledger and cold store are the world's."""
+    return Settings.read(
+        {
+            "ARCHIVE_DATABASE_URL": "postgresql://nobody@127.0.0.1/nothing",
+            "ARCHIVE_HOT": f"file://{tmp_path}/hot",
+            "ARCHIVE_PROVIDER": "file",
+            "ARCHIVE_ENDPOINT": f"file://{tmp_path}/cold",
+            "ARCHIVE_BUCKET": "cold-pages",
+        }
+    )
+
+
+def test_a_take_over_that_dies_anywhere_is_finished_by_the_next(
+    make_crash_world: MakeCrashWorld,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tell_figure: TellFigure,
+) -> None:
+    """Once it is decided this database does all its work, and the other one is refused."""
+    world = make_crash_world(Pages(), 0)
+    open_worlds_cold_store(world, monkeypatch)
+    other, base = forked(world)
+    witness = Witness(world)
+    take_over(world, settings, witness)
+    wrong = []
+    for death in witness.deaths:
+        world.put_back(death.state)
+        if death is witness.deaths[0]:
+            wrong += [f"{death}: {it}" for it in amiss_where_refused(world, world.state())]
+        else:  # a worker comes before the operator does
+            world.finish()
+            wrong += [f"{death}, then a sweep: {it}" for it in world.leftovers()]
+            world.put_back(death.state)
+        take_over(world, settings, Script())
+        wrong += [f"{death}: {it}" for it in amiss_after_take_over(world, other)]
+    points = [*cuts_of(witness.calls), *losses_in_cold(witness.calls)]
+    for point in points:
+        world.put_back(base)
+        is_in_cold = point.call.startswith("cold.")
+        struck = Struck(point, raising(store_lost) if is_in_cold else world.tap.cut)
+        with suppress(LedgerUnavailable, StoreUnavailable):
+            take_over(world, settings, struck)
+        assert struck.has_hit, point
+        take_over(world, settings, Script())
+        wrong += [f"{point}: {it}" for it in amiss_after_take_over(world, other)]
+    tell_figure(
+        "crashes of a take-over",
+        f"{witness.points_count} points, {len(witness.deaths)} states, {len(points)} losses",
+    )
+    assert [] == wrong
+    assert len(witness.deaths) == 3  # before it, decided, and the cold store told of it
+
+
+class _Scripted:
+    """Of a worker, what stands before a store asks for."""
+
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+
+    @property
+    def script(self) -> Around:
+        return self._tap.script or Script()
+
+
+def open_worlds_cold_store(world: CrashWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the command, wherever it opens one; its calls pass the script of the tap."""
+
+    def open_cold(*_: object) -> _Between:
+        return _Between(world.cold, "cold", cast("Worker", _Scripted(world.tap)))
+
+    monkeypatch.setattr(succession, "open_cold", open_cold)
+    monkeypatch.setattr(
+        succession, "find_capabilities", lambda *_: (world.cold.capabilities, None)
+    )
+
+
+def forked(world: CrashWorld) -> tuple[State, State]:
+    """A database that releases here, with two more to let go; and its copy from before that.
+
+    In the copy a row points at an object that the other one let go of.
+    """
+    world.plant("a", "a0", "a1")
+    world.finish()
+    world.plant("b", "b0", "b1")
+    other = world.state()
+    world.db.execute("delete from archiver.stamp")
+    world.restore_row("a0")
+    return other, world.state()
+
+
+def take_over(world: CrashWorld, settings: Settings, script: Script) -> None:
+    ledger = world.ledger()
+    world.tap.script = script
+    try:
+        succeeding = Succession(ledger, {world.rows.name: settings}, world.clock)
+        succeeding.take_over()
+        succeeding.outlive_leases()
+    finally:
+        world.bury()
+
+
+def store_lost() -> StoreUnavailable:
+    return unavailable("cold", "scripted")
+
+
+def losses_in_cold(calls: list[str]) -> Iterator[Point]:
+    """Before and after each call of the cold store."""
+    for number, call in enumerate(calls):
+        if call.startswith("cold."):
+            yield Point(number, is_after=False, call=call)
+            yield Point(number, is_after=True, call=call)
+
+
+def amiss_after_take_over(world: CrashWorld, other: State) -> list[str]:
+    """This database does what is left; the other one, as it was, lets go of nothing."""
+    world.finish()
+    found = world.leftovers()
+    cold = world.state().cold
+    return found + [
+        f"the other database: {it}"
+        for it in amiss_where_refused(world, State(other.rows, other.hot, cold, 0))
+    ]
+
+
+def amiss_where_refused(world: CrashWorld, state: State) -> list[str]:
+    world.put_back(state)
+    summary = world.finish()
+    is_refused = (summary.state, summary.released) == ("fatal", 0)
+    found = [] if is_refused else [f"not refused: {summary}"]
+    found += [f"deleted: {at}" for at in set(state.hot) - set(world.hot.objects)]
+    found += world.troubles()
+    world.put_back(state)
+    return found
+
+
 # --- retry, pause, resume ---------------------------------------------------------------------
 
 
@@ -321,7 +467,9 @@ def test_a_whole_second_migrate_fits_between_any_two_steps_of_the_first(
             with suppress(LedgerUnavailable):  # the first one has the lock
                 applied += migrate(Secret(url), HurriedClock())
 
-        applied += migrate_under(tap, url, Struck(point, second))
+        struck = Struck(point, second)
+        applied += migrate_under(tap, url, struck)
+        assert struck.has_hit, point
         with psycopg.Connection.connect(url, autocommit=True) as hands:
             assert applied == ALL_FILES, point
             assert told_schema(hands) == GOLDEN.read_text(), point
