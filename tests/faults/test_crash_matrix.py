@@ -7,8 +7,7 @@ pause longer than the lease, or the application that captures a page again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -25,6 +24,7 @@ from archiver.protocols import (
     UrlSigner,
 )
 from tests.fakes.table_source import page
+from tests.harness.crashes import Point, Struck
 from tests.unit.engine.world import CONTRACTS, WATCHED, Script, World, at, ids
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from archiver.model import Summary
     from tests.harness.figures import TellFigure
     from tests.unit.engine.world import Worker
-
-T = TypeVar("T")
 
 SEEDS = [0, 1, 2]
 SMALL = {  # so that every loop of the engine turns more than once
@@ -53,49 +51,6 @@ TAKEN = ColdKey("jobs/060.html.gz")
 
 class Died(BaseException):
     """The process is gone; nobody catches this."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """Before or after the call of this number."""
-
-    number: int
-    is_after: bool
-    call: str
-
-    def __str__(self) -> str:
-        return f"{'after' if self.is_after else 'before'} {self.call} #{self.number}"
-
-
-class Hit(Script):
-    """A script that does one thing at one point, and counts the calls on the way."""
-
-    def __init__(self, point: Point | None, what: Callable[[], object]) -> None:
-        super().__init__()
-        self.has_hit = False
-        self._point = point
-        self._what = what
-
-    def around(self, name: str, call: Callable[[], T]) -> T:
-        number = len(self.calls)
-        self.calls.append(name)
-        if self._is_at(number, is_after=False):
-            self._do()
-        try:
-            return call()
-        finally:
-            if self._is_at(number, is_after=True):
-                self._do()
-
-    def _is_at(self, number: int, *, is_after: bool) -> bool:
-        return self._point is not None and (number, is_after) == (
-            self._point.number,
-            self._point.is_after,
-        )
-
-    def _do(self) -> None:
-        self.has_hit = True
-        self._what()
 
 
 def eventful_world(seed: int, evidence: Evidence = Evidence.SIGNED) -> World:
@@ -140,8 +95,12 @@ def points_of(seed: int, evidence: Evidence) -> Iterator[Point]:
 def struck(world: World, point: Point, what: Callable[[Worker], object]) -> Worker:
     """A worker whose script does this at that point."""
     worker = world.worker()
-    worker.script = Hit(point, lambda: what(worker))
+    worker.script = Struck(point, lambda: what(worker))
     return worker
+
+
+def is_hit(worker: Worker) -> bool:
+    return isinstance(worker.script, Struck) and worker.script.has_hit
 
 
 def finish(world: World) -> Summary:
@@ -173,13 +132,13 @@ def leftovers(world: World) -> list[str]:
 
 
 def matrix(
-    seed: int, evidence: Evidence, strike: Callable[[World, Point], None]
+    seed: int, evidence: Evidence, strike: Callable[[World, Point], Worker]
 ) -> tuple[int, list[str]]:
-    """Each point in a world of its own; what went wrong, by point."""
+    """Each point in a world of its own, `strike` says whose; what went wrong, by point."""
     count, wrong = 0, []
     for point in points_of(seed, evidence):
         world = eventful_world(seed, evidence)
-        strike(world, point)
+        assert is_hit(strike(world, point)), point
         count += 1
         wrong += [f"{point}: {it}" for it in leftovers(world)]
     return count, wrong
@@ -210,7 +169,7 @@ def test_no_byte_is_lost_wherever_the_worker_dies(
     def die(_: Worker) -> None:
         raise Died
 
-    def strike(world: World, point: Point) -> None:
+    def strike(world: World, point: Point) -> Worker:
         worker = struck(world, point, die)
         with pytest.raises(Died):
             worker.sweep(retry_wait_seconds=60, **SMALL)
@@ -218,6 +177,7 @@ def test_no_byte_is_lost_wherever_the_worker_dies(
         worker.stop_beating()
         assert [] == world.troubles(), point
         finish(world)
+        return worker
 
     count, wrong = matrix(seed, evidence, strike)
     tell_figure(f"crash matrix, death at {evidence}, seed {seed}", f"{count} points")
@@ -240,12 +200,13 @@ def test_an_answer_that_never_comes_changes_nothing(seed: int, tell_figure: Tell
 
         return fail
 
-    def strike(world: World, point: Point) -> None:
+    def strike(world: World, point: Point) -> Worker:
         worker = struck(world, point, fail_at(point))
         worker.sweep(retry_wait_seconds=60, **SMALL)
         assert [] == world.troubles(), point
         worker.leave()
         finish(world)
+        return worker
 
     count, wrong = matrix(seed, Evidence.SIGNED, strike)
     tell_figure(f"crash matrix, lost answer, seed {seed}", f"{count} points")
@@ -264,12 +225,13 @@ def test_g5_another_workers_whole_sweep_fits_in_anywhere(
 
         return sweep
 
-    def strike(world: World, point: Point) -> None:
+    def strike(world: World, point: Point) -> Worker:
         worker = struck(world, point, sweep_beside(world))
         summary = worker.sweep(retry_wait_seconds=60, **SMALL)
         assert summary.state == "done", point
         worker.leave()
         finish(world)
+        return worker
 
     count, wrong = matrix(seed, Evidence.SIGNED, strike)
     tell_figure(f"crash matrix, another worker, seed {seed}", f"{count} points")
@@ -290,12 +252,13 @@ def test_g9_a_worker_that_wakes_after_its_lease_harms_nothing(
 
         return sleep
 
-    def strike(world: World, point: Point) -> None:
+    def strike(world: World, point: Point) -> Worker:
         worker = struck(world, point, oversleep(world))
         worker.sweep(retry_wait_seconds=60, **SMALL)
         assert [] == world.troubles(), point
         worker.leave()
         finish(world)
+        return worker
 
     count, wrong = matrix(seed, Evidence.SIGNED, strike)
     tell_figure(f"crash matrix, oversleeping, seed {seed}", f"{count} points")
@@ -310,7 +273,7 @@ def test_g3_a_page_captured_again_at_any_time_is_never_lost(
     """001 is archived and its release is due; 004 is still to be moved."""
     newer = b"captured again, and longer than before"
 
-    def strike(world: World, point: Point) -> None:
+    def strike(world: World, point: Point) -> Worker:
         worker = struck(world, point, lambda _: world.capture_again(id_, newer))
         worker.sweep(retry_wait_seconds=60, **SMALL)
         assert [] == world.troubles(), point
@@ -318,6 +281,7 @@ def test_g3_a_page_captured_again_at_any_time_is_never_lost(
         finish(world)
         assert world.rows.row(id_).hot_path is None
         assert world.hot.peek(at(id_)) is None
+        return worker
 
     count, wrong = matrix(seed, Evidence.SIGNED, strike)
     tell_figure(f"crash matrix, {id_} captured again, seed {seed}", f"{count} points")

@@ -12,11 +12,12 @@ from tests.faults.test_crash_matrix import (
     SEEDS,
     SMALL,
     Died,
-    Point,
     finish,
+    is_hit,
     matrix,
     struck,
 )
+from tests.harness.crashes import Point
 from tests.unit.engine.world import Script, World, ids
 
 if TYPE_CHECKING:
@@ -89,8 +90,10 @@ def test_another_workers_whole_sweep_fits_between_any_two_groups_of_an_undo() ->
             world.worker().sweep(**SMALL)
             assert [] == world.troubles()
 
-        answers = undo_struck(world, point, sweep).undo(HOLD_SECONDS)
+        worker = undo_struck(world, point, sweep)
+        answers = worker.undo(HOLD_SECONDS)
 
+        assert is_hit(worker), point
         assert set(answers.values()) <= {UndoAnswer.UNDONE, UndoAnswer.RELEASED}, point
         undone = [id_ for id_, told in answers.items() if told is UndoAnswer.UNDONE]
         assert undone == world.pointing_ids, point
@@ -101,7 +104,7 @@ def test_another_workers_whole_sweep_fits_between_any_two_groups_of_an_undo() ->
 def test_an_undo_of_everything_fits_into_a_sweep_anywhere(seed: int) -> None:
     """What a worker holds it goes on to delete; all else points hot, and comes again later."""
 
-    def strike(world: World, point: Point) -> None:
+    def strike(world: World, point: Point) -> Worker:
         told: dict[str, UndoAnswer] = {}
 
         def undo_all(_: Worker) -> None:
@@ -116,6 +119,7 @@ def test_an_undo_of_everything_fits_into_a_sweep_anywhere(seed: int) -> None:
         assert undone <= set(world.hot_ids), point
         worker.leave()
         finish(world)
+        return worker
 
     count, wrong = matrix(seed, Evidence.SIGNED, strike)
     assert [] == wrong

@@ -16,9 +16,14 @@ from tests.unit.engine.world import Script
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from archiver.model import Summary
     from tests.harness.crash_world import CrashWorld, State
 
 T = TypeVar("T")
+
+# The database's clock goes on by itself: where a machine was busy for seconds, a sweep may have
+# made other calls than before, and is made again.
+_TRIES = 5
 
 
 @dataclass
@@ -95,7 +100,7 @@ def of_every_kind(points: Sequence[Point]) -> list[Point]:
 
 
 class Struck(Script):
-    """Does one thing at one point, and counts the calls on the way."""
+    """Does one thing at one point, if the call there is that of the point."""
 
     def __init__(self, point: Point, what: Callable[[], object]) -> None:
         super().__init__()
@@ -106,12 +111,13 @@ class Struck(Script):
     def around(self, name: str, call: Callable[[], T]) -> T:
         number = len(self.calls)
         self.calls.append(name)
-        if (number, False) == (self._point.number, self._point.is_after):
+        if self._point == Point(number, is_after=False, call=name):
             self._do()
-        result = call()
-        if (number, True) == (self._point.number, self._point.is_after):
-            self._do()
-        return result
+        try:
+            return call()
+        finally:
+            if self._point == Point(number, is_after=True, call=name):
+                self._do()
 
     def _do(self) -> None:
         self.has_hit = True
@@ -131,8 +137,8 @@ def witness_a_sweep(world: CrashWorld, base: State) -> Witness:
     fleet.sweep_ended(number, summary)
     worker.leave()
     world.tap.script = None
-    world.hot.faults.verify_all_fired()
     assert [] == world.leftovers()
+    world.hot.faults.verify_all_fired()
     return witness
 
 
@@ -155,13 +161,22 @@ def troubles_of_death(world: CrashWorld, death: Death) -> list[str]:
 
 def troubles_of_cut(world: CrashWorld, base: State, point: Point) -> list[str]:
     """What is wrong after a sweep that loses its connection there: it gets to its end."""
+    tries = (_swept_with_a_cut(world, base, point) for _ in range(_TRIES))
+    summary = next((it for it in tries if it is not None), None)
+    assert summary is not None, f"no sweep came to {point}"
+    wrong = [] if summary.error is None else [f"{point}: {summary.error}"]
+    wrong += [f"{point}: {it}" for it in world.leftovers()]
+    if not wrong:  # else that says more than a fault which could not fire any more
+        world.hot.faults.verify_all_fired()
+    return wrong
+
+
+def _swept_with_a_cut(world: CrashWorld, base: State, point: Point) -> Summary | None:
+    """None: it did not come to that point."""
     world.put_back(base)
     world.declare_trouble("f1", "a1")
     worker = world.worker()
     worker.script = struck = Struck(point, world.tap.cut)
     summary = world.sweep(worker)
     worker.leave()
-    assert struck.has_hit, point
-    world.hot.faults.verify_all_fired()
-    wrong = [] if summary.error is None else [f"{point}: {summary.error}"]
-    return wrong + [f"{point}: {it}" for it in world.leftovers()]
+    return summary if struck.has_hit else None
