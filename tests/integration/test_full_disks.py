@@ -139,7 +139,7 @@ def test_a_database_without_room_is_told_of_and_costs_nothing(scene: Scene) -> N
         """
     )
 
-    ran = scene.once(ARCHIVE_DRAIN_TIMEOUT="1s", ARCHIVE_MAX_DURATION="1s")
+    ran = scene.once(ARCHIVE_DRAIN_TIMEOUT="1s", ARCHIVE_MAX_DURATION="3s")
 
     assert ran.exit_code == 1
     assert "The database has no room left" in ran.stderr

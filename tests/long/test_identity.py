@@ -84,15 +84,15 @@ def test_g10_when_a_take_over_is_over_no_worker_from_before_deletes_any_more(
     """It begins with the first delete of a sweep that would take half a minute for all."""
     hot, cold = SupabaseSide(supabase), FileSide(tmp_path / "cold")
     world = plant_world(hover_url, hot, cold, real_pages, domains=1, jobs=10)
-    lease = {"ARCHIVE_LEASE": "3s"}
+    lease = {"ARCHIVE_LEASE": "3s"}  # of the one that is fenced off: so long a take-over waits
     slowly = {"ARCHIVE_REQUESTS_PER_SECOND": "2"}  # and as many objects a delete
-    assert world.once(ARCHIVE_RELEASE="off", **lease).exit_code == 0
+    assert world.once(ARCHIVE_RELEASE="off").exit_code == 0
     taken: list[Ran] = []
     is_over = Event()
     deletes_count: list[int] = []
 
     def take_over() -> None:
-        taken.append(archiver(world.settings | lease, "ledger", "take-over", "--yes", "--json"))
+        taken.append(archiver(world.settings, "ledger", "take-over", "--yes", "--json"))
         deletes_count.append(supabase.requests["bulk_delete"])
         is_over.set()
 
@@ -109,5 +109,5 @@ def test_g10_when_a_take_over_is_over_no_worker_from_before_deletes_any_more(
     assert deletes_count == [supabase.requests["bulk_delete"]]
     assert len(hot.names()) > len(world.kept)
     assert [] == world.dangling()
-    assert world.once(**lease).exit_code == 0
+    assert world.once().exit_code == 0
     world.assert_done()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness.soak import LEASE_SECONDS, Reach, Soak, Strike, until
+from tests.harness.soak import LEASE_SECONDS, Figures, Reach, Soak, Strike, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,7 @@ def soak() -> Iterator[Soak]:
 def test_workers_struck_at_random_moments_lose_double_and_leave_nothing(
     soak: Soak, tell_figure: TellFigure
 ) -> None:
+    soak.figures = Figures()  # of this test, whatever this process ran before it
     for seed in range(SEED, SEED + CHAINS):
         soak.chain(seed)
 

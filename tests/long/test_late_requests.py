@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.harness.hover import Hover, Page
+    from tests.harness.racing import Racer
 
 BOUND_SECONDS = 60.0
-GIVES_UP = {"ARCHIVE_TIMEOUT": "1s"}  # so long a sender waits for its answer
+PATIENCE_SECONDS = 2.0  # so long the late sender waits for its answer
 NEWER = b"<html>captured again meanwhile</html>"
 
 
@@ -109,14 +111,14 @@ def test_g9_a_put_that_arrives_after_all_changes_no_archived_byte(
     cold: FrontedSide, hover: Hover, hover_url: str, tmp_path: Path, *, is_captured_again: bool
 ) -> None:
     hot = FileSide(tmp_path / "hot")
-    with racing_world(hover, hover_url, hot, cold, **GIVES_UP) as world:
+    with racing_world(hover, hover_url, hot, cold) as world:
         page = world.page()
         world.racer().leave()  # the store is probed before anything is held
         key = page.cold_key
         if cold.front.strips:
             key = digest_key(page.cold_key, page.body)
         held = Held(cold.front, "PUT", key)
-        late = world.racer()
+        late = impatient(world)
         late.sweep(release=False)
         assert [] == world.ask("select from archiver.receipt")
         world.pass_time()
@@ -142,7 +144,7 @@ def test_g5_a_delete_that_arrives_after_all_finds_nothing(
 ) -> None:
     with (
         fronted(s3_server) as hot,
-        racing_world(hover, hover_url, hot, FileSide(tmp_path / "cold"), **GIVES_UP) as world,
+        racing_world(hover, hover_url, hot, FileSide(tmp_path / "cold")) as world,
     ):
         page, held = delete_held(world, hot)
 
@@ -158,7 +160,7 @@ def test_not_promised_a_delete_that_arrives_after_all_takes_what_lies_there_then
     """S3 knows no condition for it: captured again under the same path, the page is gone."""
     with (
         fronted(s3_server) as hot,
-        racing_world(hover, hover_url, hot, FileSide(tmp_path / "cold"), **GIVES_UP) as world,
+        racing_world(hover, hover_url, hot, FileSide(tmp_path / "cold")) as world,
     ):
         page, held = delete_held(world, hot)
         world.put_object(page, NEWER)
@@ -171,11 +173,21 @@ def test_not_promised_a_delete_that_arrives_after_all_takes_what_lies_there_then
         assert [page.task_id] == list(world.parked())  # said, and its row keeps its pointer
 
 
+def impatient(world: RacingWorld) -> Racer:
+    """A worker that soon gives up; whoever comes after it does not."""
+    patient = world.settings
+    world.settings = replace(patient, timeout_seconds=PATIENCE_SECONDS)
+    try:
+        return world.racer()
+    finally:
+        world.settings = patient
+
+
 def delete_held(world: RacingWorld, hot: FrontedSide) -> tuple[Page, Held]:
     """One worker's delete is under way; another one has let go of the same object."""
     page = world.page()
     held = Held(hot.front, "POST", "")
-    late = world.racer()
+    late = impatient(world)
     late.sweep()
     assert world.is_hot(page)
     assert [] == world.outcomes(page)
