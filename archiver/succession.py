@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from archiver.protocols import Clock
 
 _POLL_SECONDS = 0.25
+_LAST_EPOCH = 1_000_000_000  # that is believed; an integer of Postgres goes on to twice that
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,5 +118,6 @@ class Succession:
 
 
 def _highest(source: SourceName, stamper: Stamper, found: Found) -> FoundStamp:
-    epochs = [stamp.epoch for stamp in found.stamps if stamp is not None]
+    # Whoever can write there could else say the last epoch there is: none would be above it.
+    epochs = [it.epoch for it in found.stamps if it is not None and it.epoch <= _LAST_EPOCH]
     return FoundStamp(source, stamper.place, found.number, max(epochs, default=0))

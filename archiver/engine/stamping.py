@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 # How long a look at the stamps is believed: what another database's worker deletes after a
 # take-over, before it notices, is deleted within this. A look costs one LIST and one HEAD.
 BELIEVED_SECONDS = 3600.0
+_BODY_LIMIT_BYTES = 64 * 1024  # a stamp's has some hundreds
 
 
 @dataclass(slots=True)
@@ -122,7 +123,10 @@ class Stamper:
         found = self.cold.look(key)
         if found is None:
             raise _incomplete(self.where)
-        return of_metadata(found.metadata) or of_body(self.cold.read(key))
+        told = of_metadata(found.metadata)
+        if told is None and found.stat.size_bytes <= _BODY_LIMIT_BYTES:
+            return of_body(self.cold.read(key))
+        return told
 
 
 def own_of(found: Found, before: Stamped, after: Stamped, where: str) -> Stamp | None:

@@ -1,8 +1,8 @@
 """Stamps in a cold place: where they lie, and what they say.
 
-They lie at `{prefix}.archiver/stamps/{source}/{number}`: ten digits, from 1. Where the store
-does not refuse a second create, `.{ledger id}.{epoch}.{nonce}` goes after the number, so that
-none is written over. What they say is in their metadata, and in their body as a JSON object:
+They lie at `{prefix}.archiver/stamps/{source}/{number}`: ten digits or more, from 1. Where the
+store does not refuse a second create, `.{ledger id}.{epoch}.{nonce}` goes after the number, so
+that none is written over. What they say is in their metadata, and in their body as JSON:
 
 | metadata                | body          | value                                        |
 |-------------------------|---------------|----------------------------------------------|
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _VERSION = 1
-_NAME = re.compile(r"(\d{10})(?:\..+)?")
+_NAME = re.compile(r"([0-9]{10}|[1-9][0-9]{10,17})(?:\..+)?")  # all fit into a bigint
 _METADATA = "archiver-"
 
 
@@ -78,7 +78,7 @@ def of_body(body: bytes) -> Stamp | None:
     """None: it does not tell of a stamp."""
     try:
         told = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return _stamp(told) if isinstance(told, dict) else None
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
+from archiver.engine.stamping import Stamper
+from archiver.model import SourceName, Stamp
+from archiver.stores.cold_file import FileColdStore
 from tests.fakes.s3_worlds import peek
 from tests.harness.command import archiver
 from tests.harness.dumps import dump, restore
@@ -218,6 +223,25 @@ def test_an_interrupted_take_over_is_finished_by_the_next_worker(s3_scene: Scene
     """)
     scene.hover.connection.execute("update archiver.fleet set epoch = 2")
     page = scene.due_page()
+    assert scene.once().exit_code == 0
+    assert scene.hot_body(page) is None
+
+
+def test_no_stamp_that_somebody_writes_there_prevents_a_take_over(scene: Scene) -> None:
+    """The highest number of ten digits, and the last epoch that an integer has room for."""
+    page = scene.due_page()
+    (scene.cold_root / COLD_BUCKET).mkdir(exist_ok=True)
+    stamp = Stamp(
+        "x", SourceName("task_html"), 9_999_999_999, 2**31 - 1, "x", datetime.now(UTC), "x"
+    )
+    with closing(FileColdStore(scene.cold_root, COLD_BUCKET, "")) as cold:
+        Stamper(cold, stamp.source).put(stamp)
+    assert scene.once().exit_code == 3
+
+    for epoch in (2, 3):
+        taken = scene.run("ledger", "take-over", "--yes", "--json")
+        assert (taken.exit_code, json.loads(taken.stdout)["epoch"]) == (0, epoch)
+
     assert scene.once().exit_code == 0
     assert scene.hot_body(page) is None
 

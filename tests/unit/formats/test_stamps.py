@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def test_every_stamp_that_was_ever_put_can_be_read() -> None:
     assert stamps.to_body(STAMP) == GOLDEN.read_bytes()
 
 
-@pytest.mark.parametrize("body", [b"", b"?", b"[]", b"{}", b'{"number": "x"}', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b"", b"?", b"[" * 10_000, b"[]", b"{}", b'{"number": "x"}', b"\xff"]
+)
 def test_what_is_no_stamp_is_not_read_as_one(body: bytes) -> None:
     assert stamps.of_body(body) is None
     assert stamps.of_metadata({}) is None
@@ -60,5 +63,9 @@ def test_keys_sort_by_number_and_tell_it() -> None:
     assert keys[0] == f"{DIRECTORY}0000000007"
     assert keys[1] == f"{DIRECTORY}0000000007.{STAMP.ledger_id}.2.{STAMP.nonce}"
     assert [stamps.number_of(key, DIRECTORY) for key in keys] == [7, 7]
-    for name in ("", "7", "x", "0000000007x", "0000000007/x", "00000000070"):
+    last = replace(STAMP, number=9_999_999_999), replace(STAMP, number=10_000_000_000)
+    for stamp in last:  # somebody put the last one of ten digits: a take-over goes on
+        for key in (stamps.shared_key("app/", stamp), stamps.own_key("app/", stamp)):
+            assert stamps.number_of(key, DIRECTORY) == stamp.number
+    for name in ("", "7", "x", "0000000007x", "0000000007/x", "00000000070", "1" * 19):
         assert stamps.number_of(ColdKey(DIRECTORY + name), DIRECTORY) is None
