@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.harness.pgbouncer",
     "tests.harness.postgres",
     "tests.harness.scene",
+    "tests.harness.things",
     "tests.harness.versitygw",
     "tests.harness.world",
 ]

@@ -8,6 +8,9 @@ Beside the objects, below `{prefix}.archiver/`, lie three directories of our own
 
 No key reaches into them. An object appears by a hard link to a file that is whole and
 synced: at once or not at all, and never over another. Its metadata is there before it is.
+
+Symbolic links are not objects, and nothing below the bucket is reached through one: it
+might lead to the hot copy, which would then be taken for its own archived one.
 """
 
 from __future__ import annotations
@@ -17,10 +20,12 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import secrets
 import stat
 import threading
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archiver.errors import (
@@ -33,16 +38,17 @@ from archiver.errors import (
 from archiver.model import Capabilities, ColdKey, ColdLocation, ColdObject, ColdStat, Digest
 from archiver.stores.cold_file_errors import translated
 from archiver.stores.pace import Pace
+from archiver.stores.plain_file import NotPlainFile, open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from io import FileIO
-    from pathlib import Path
 
 _FORMAT_VERSION = 1  # of a metadata file
 _LOCKS_COUNT = 64
 _OURS = ".archiver"
 _OUR_DIRECTORIES = ("metadata", "temporary", "locks")
+_TEMPORARY_NAME = re.compile(r"[0-9a-f]{32}")
 
 
 class FileColdStore:
@@ -89,6 +95,9 @@ class FileColdStore:
         content_encoding: str | None,
     ) -> ColdStat:
         path = self._path(key)
+        if self._is_behind_link(path):
+            reason = "a symbolic link leads there"
+            raise UnusableName(store="cold", where=str(self.location(key)), reason=reason)
         sidecar = {
             "version": _FORMAT_VERSION,
             "key": key,
@@ -128,10 +137,18 @@ class FileColdStore:
             if self._is_prepared:
                 return
             for name in _OUR_DIRECTORIES:
-                _make_directories(self._ours / name)
+                self._prepare_directory(self._ours / name)
             for left in (self._ours / "temporary").iterdir():
                 _unlink_if_abandoned(left)
             self._is_prepared = True
+
+    def _prepare_directory(self, path: Path) -> None:
+        """Make one of our own. Behind a link others' files would be taken for left ones."""
+        _make_directories(path)
+        if not path.is_dir() or self._is_behind_link(path / "any"):
+            raise StoreUnavailable(
+                store="cold", operation="create", code="not a directory", where=str(path)
+            )
 
     @contextmanager
     def _temporary(self, body: bytes) -> Iterator[Path]:
@@ -158,7 +175,8 @@ class FileColdStore:
     def _locked(self, key: ColdKey) -> Iterator[None]:
         """One creator at a time, among threads (each opens for itself) and processes."""
         number = hashlib.sha256(os.fsencode(key)).digest()[0] % _LOCKS_COUNT
-        with (self._ours / "locks" / f"{number:02}").open("wb") as file:
+        path = self._ours / "locks" / f"{number:02}"
+        with os.fdopen(open_plain(path, os.O_RDWR | os.O_CREAT), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -207,41 +225,46 @@ class FileColdStore:
         path = self._path(key)
         with translated(operation, key):
             with self._pace.reading() as reading:
-                try:
-                    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-                except (FileNotFoundError, NotADirectoryError) as exc:
-                    self._check_bucket()
-                    raise ObjectMissing(store="cold", where=str(self.location(key))) from exc
-                status = os.fstat(number)
-                reading.size_bytes = status.st_size
+                number = self._open(key, path)
+                reading.size_bytes = os.fstat(number).st_size
             try:
-                if not stat.S_ISREG(status.st_mode):
-                    raise ObjectMissing(
-                        store="cold", where=str(self.location(key)), code="not a file"
-                    )
                 yield number
             finally:
                 os.close(number)
+
+    def _open(self, key: ColdKey, path: Path) -> int:
+        where = str(self.location(key))
+        if self._is_behind_link(path):
+            raise ObjectMissing(store="cold", where=where, code="symbolic link")
+        try:
+            return open_plain(path)
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            self._check_bucket()
+            raise ObjectMissing(store="cold", where=where) from exc
+        except NotPlainFile as exc:
+            raise ObjectMissing(store="cold", where=where, code="not a file") from exc
 
     def _stat(self, key: ColdKey) -> ColdStat | None:
         path = self._path(key)
         self._pace.wait()
         with translated("stat", key):
             try:
-                status = path.stat()
+                status = path.lstat()
             except (FileNotFoundError, NotADirectoryError):
                 self._check_bucket()  # an unmounted disk proves no absence
                 return None
-            return _stat(key, status) if stat.S_ISREG(status.st_mode) else None
+            is_object = stat.S_ISREG(status.st_mode) and not self._is_behind_link(path)
+            return _stat(key, status) if is_object else None
 
     def _read_sidecar(self, key: ColdKey) -> dict[str, Any]:
         """Empty for a file that was put here by other hands."""
         with translated("look", key):
             try:
-                told = json.loads(self._sidecar_path(key).read_bytes())
+                with os.fdopen(open_plain(self._sidecar_path(key)), "rb") as file:
+                    told = json.loads(file.read())
             except FileNotFoundError:
                 return {}
-            except ValueError as exc:
+            except (NotPlainFile, ValueError) as exc:
                 raise self._unreadable(key) from exc
         if not isinstance(told, dict) or told.get("version") != _FORMAT_VERSION:
             raise self._unreadable(key)
@@ -303,6 +326,12 @@ class FileColdStore:
             raise UnusableName(store="cold", where=ascii(key), reason=reason)
         return self._bucket.joinpath(*segments)
 
+    def _is_behind_link(self, path: Path) -> bool:
+        """Whether a link between the bucket and this name's directory leads elsewhere."""
+        below = path.parent.relative_to(self._bucket)
+        bucket = Path(os.path.realpath(self._bucket))  # which may be a link itself
+        return Path(os.path.realpath(path.parent)) != bucket / below
+
     def _sidecar_path(self, key: ColdKey) -> Path:
         """By digest: of the keys `a` and `a.json/b` both may exist, and any may be long."""
         name = hashlib.sha256(os.fsencode(key)).hexdigest()
@@ -359,6 +388,11 @@ def _sync_directory(path: Path) -> None:
 
 
 def _unlink_if_abandoned(path: Path) -> None:
-    with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+    if not _TEMPORARY_NAME.fullmatch(path.name):
+        return
+    with (
+        suppress(FileNotFoundError, BlockingIOError, NotPlainFile),
+        os.fdopen(open_plain(path), "rb") as file,
+    ):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()

@@ -38,7 +38,7 @@ def _error(exc: OSError, operation: str, where: str) -> ArchiverError:
         return StoreDenied(
             store="cold", operation=operation, where=where, code=code, message=str(exc)
         )
-    if exc.errno in {errno.ENAMETOOLONG, errno.ENOTDIR}:
+    if exc.errno in {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}:
         reason = exc.strerror or code
         return UnusableName(store="cold", where=where, reason=reason)
     unavailable = StoreFull if exc.errno in _FULL else StoreUnavailable

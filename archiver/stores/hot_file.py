@@ -27,6 +27,7 @@ from archiver.errors import (
 )
 from archiver.model import Deleted, HotIdentity, HotLocation
 from archiver.stores.pace import Pace
+from archiver.stores.plain_file import NotPlainFile, open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -49,12 +50,10 @@ class FileHotStore:
     def open(self, location: HotLocation) -> Iterator[_OpenFile]:
         path = self._path(location)
         with self._pace.reading() as reading, _translated("open", location):
-            number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            number = open_plain(path)
             status = os.fstat(number)
             reading.size_bytes = status.st_size
         try:
-            if not stat.S_ISREG(status.st_mode):
-                raise ObjectMissing(store="hot", where=str(location), code="not a file")
             yield _OpenFile(_identity(status), number, location)
         finally:
             os.close(number)
@@ -217,13 +216,16 @@ def _error(
     exc: OSError | UnicodeEncodeError, operation: str, location: HotLocation
 ) -> ArchiverError:
     if isinstance(exc, UnicodeEncodeError) or exc.errno == errno.ENAMETOOLONG:
-        return UnusableName(store="hot", where=ascii(str(location)), reason=str(exc))
+        reason = exc.reason if isinstance(exc, UnicodeEncodeError) else exc.strerror
+        return UnusableName(store="hot", where=ascii(str(location)), reason=str(reason))
     if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
         return ObjectMissing(store="hot", where=str(location), code=_code(exc))
     if isinstance(exc, PermissionError) or exc.errno == errno.ELOOP:
         return ObjectDenied(
             store="hot", operation=operation, where=str(location), code=_code(exc)
         )
+    if isinstance(exc, NotPlainFile):
+        return ObjectMissing(store="hot", where=str(location), code="not a file")
     return StoreUnavailable(
         store="hot",
         operation=operation,

@@ -47,6 +47,7 @@ _S3 = "tests/unit/stores/test_s3.py"
 _S3_CONTRACT = "tests/unit/stores/test_s3_contract.py"
 _HOSTILE = "tests/faults/test_hostile_input.py"
 _CONTENT = "tests/unit/formats/test_content.py"
+_NO_FILES = "tests/integration/test_no_plain_files.py"
 
 _OF_A_MOVE = (
     _mutant(
@@ -279,6 +280,26 @@ _OF_A_STORE = (
             "archiver/stores/hot_file.py",
             "        if real != directory:\n",
             "        if not real:\n",
+        ),
+    ),
+    _mutant(
+        "a link in cold is an object",
+        "A link to the hot copy is taken for the archived one: its release deletes both.",
+        (f"{_NO_FILES}::test_a_link_to_the_hot_copy_is_no_archived_one",),
+        Edit(
+            "archiver/stores/cold_file.py",
+            "        return Path(os.path.realpath(path.parent)) != bucket / below\n",
+            "        return not (bucket / below)\n",
+        ),
+    ),
+    _mutant(
+        "what a link leads to is ours",
+        "A link among the cold store's own directories: what lies there is deleted.",
+        (f"{_NO_FILES}::test_what_a_link_leads_to_is_not_taken_for_the_stores_own",),
+        Edit(
+            "archiver/stores/cold_file.py",
+            '        if not path.is_dir() or self._is_behind_link(path / "any"):\n',
+            "        if not path.is_dir():\n",
         ),
     ),
     _mutant(
