@@ -10,6 +10,7 @@ import click
 
 from archiver.cli import exits
 from archiver.cli.backstage import Backstage, pass_backstage
+from archiver.cli.options import TEXT
 from archiver.cli.paper import print_facts, print_table, say, to_json, warn
 from archiver.cli.running import observing, stopping_on_signals
 from archiver.engine.stop import Stop
@@ -25,7 +26,7 @@ _TOLD_ROWS = 1000  # in a table; a program is told all
 
 
 @click.command()
-@click.option("--source", required=True, metavar="NAME", help="Whose archived rows.")
+@click.option("--source", type=TEXT, required=True, metavar="NAME", help="Whose archived rows.")
 @click.option("--unproven", is_flag=True, help="Read no bytes: existence and size only.")
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many receipts.")
 @click.option("--dry-run", is_flag=True, help="Only count; ask no store, write nothing.")

@@ -16,7 +16,7 @@ import click
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode
 from archiver.cli.ledger import asking
-from archiver.cli.options import moment
+from archiver.cli.options import TEXT, moment
 from archiver.cli.paper import to_json, warn
 from archiver.model import SourceName
 from archiver.ops.human import count_text
@@ -65,7 +65,7 @@ def ledger() -> None:
 @ledger.command()
 @click.option("--since", required=True, metavar="T", help="2h, 7d, 2026-01-31 or a time.")
 @click.option("--until", metavar="T", help="The same; by default there is no end.")
-@click.option("--source", metavar="NAME", help="Only this source.")
+@click.option("--source", type=TEXT, metavar="NAME", help="Only this source.")
 @click.option(
     "--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True
 )

@@ -9,6 +9,7 @@ import click
 
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode
+from archiver.cli.options import TEXT
 from archiver.cli.paper import (
     in_line,
     instant,
@@ -44,7 +45,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Answer with one JS
 
 
 def _source(help_text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    return click.option("--source", metavar="NAME", help=help_text)
+    return click.option("--source", type=TEXT, metavar="NAME", help=help_text)
 
 
 @contextmanager
@@ -345,7 +346,7 @@ def _print_parked(rows: Sequence[ParkedRow]) -> None:
 
 
 @click.command()
-@click.argument("ids", nargs=-1, metavar="[ID]…")
+@click.argument("ids", type=TEXT, nargs=-1, metavar="[ID]…")
 @click.option("--all", "everything", is_flag=True, help="All parked rows.")
 @_source("Only this source.")
 @_json
@@ -384,7 +385,7 @@ def retry(
 
 
 @click.command()
-@click.argument("id_", metavar="ID")
+@click.argument("id_", type=TEXT, metavar="ID")
 @_source("Only this source.")
 @_json
 @pass_backstage

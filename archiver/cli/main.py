@@ -21,7 +21,7 @@ from archiver.cli.exits import ExitCode, of_error
 from archiver.cli.export import ledger
 from archiver.cli.health import health
 from archiver.cli.ledger import history, parked, pause, resume, retry, show, status
-from archiver.cli.options import DURATION
+from archiver.cli.options import DURATION, TEXT
 from archiver.cli.paper import clean, warn
 from archiver.cli.setup import check, demo, migrate
 from archiver.cli.take_over import take_over
@@ -61,7 +61,9 @@ def run(arguments: Sequence[str], backstage: Backstage) -> int:
     except click.exceptions.Exit as ended:  # --help, --version
         return ended.exit_code
     except click.ClickException as error:
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        warn(told.getvalue().rstrip("\n"))  # cleaned: it may quote an id
         return ExitCode.SETTINGS
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
@@ -92,7 +94,12 @@ def _let_go_of(stream: TextIO) -> None:
 )
 @click.option("--once", is_flag=True, help="Archive everything that is due, then exit.")
 @click.option(
-    "--source", "sources", multiple=True, metavar="NAME", help="Only this source; repeatable."
+    "--source",
+    "sources",
+    type=TEXT,
+    multiple=True,
+    metavar="NAME",
+    help="Only this source; repeatable.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many objects.")
 @click.option("--max-duration", type=DURATION, help="Begin nothing new after this long.")

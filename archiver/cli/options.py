@@ -29,6 +29,20 @@ class _Duration(click.ParamType[float]):
             self.fail(f"'{value}'; it must be {kind.accepts}", param, ctx)
 
 
+class _Text(click.ParamType[str]):
+    """An id, or the name of a source: whatever Postgres can keep."""
+
+    name = "text"
+
+    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
+        from archiver.formats.ids import problem_of_text  # noqa: PLC0415  # not for --help
+
+        if problem := problem_of_text(value):  # bytes of the command line that are not UTF-8
+            self.fail(f"{value!a}: {problem}, so nothing has that name", param, ctx)
+        return value
+
+
+TEXT = _Text()
 DURATION = _Duration(at_least_seconds=0.001)
 DURATION_OR_NONE = _Duration(at_least_seconds=0.0)
 

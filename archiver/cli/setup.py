@@ -6,6 +6,7 @@ import click
 
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode
+from archiver.cli.options import TEXT
 from archiver.cli.paper import print_json, print_table, say
 
 _json = click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object.")
@@ -47,7 +48,9 @@ def check(backstage: Backstage, *, as_json: bool) -> int:
 
 
 @click.command()
-@click.option("--source", metavar="NAME", help="What this source needs in the application.")
+@click.option(
+    "--source", type=TEXT, metavar="NAME", help="What this source needs in the application."
+)
 @click.option("--print", "only_print", is_flag=True, help="Show its SQL; apply nothing.")
 @_json
 @pass_backstage

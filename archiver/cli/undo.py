@@ -12,7 +12,7 @@ import click
 from archiver.cli.backstage import Backstage, pass_backstage
 from archiver.cli.exits import ExitCode
 from archiver.cli.ledger import asking
-from archiver.cli.options import DURATION_OR_NONE, moment
+from archiver.cli.options import DURATION_OR_NONE, TEXT, moment
 from archiver.cli.paper import in_line, print_json, print_table, say, warn
 from archiver.model import CandidateId, SourceName, SweepId, UndoAnswer
 from archiver.ops.human import count_text, seconds_text
@@ -75,7 +75,7 @@ class _Outcome:
 
 
 @click.command()
-@click.argument("ids", nargs=-1, metavar="[ID]…")
+@click.argument("ids", type=TEXT, nargs=-1, metavar="[ID]…")
 @click.option("--sweep", type=click.IntRange(min=1), metavar="N", help="All of this sweep.")
 @click.option("--since", metavar="T", help="All since 2h or 7d ago, 2026-01-31 or a time.")
 @click.option(
@@ -85,7 +85,7 @@ class _Outcome:
     show_default=True,
     help="How long no sweep takes them.",
 )
-@click.option("--source", metavar="NAME", help="Only this source.")
+@click.option("--source", type=TEXT, metavar="NAME", help="Only this source.")
 @click.option("--dry-run", is_flag=True, help="Count what the ledger would let go back.")
 @click.option("--yes", is_flag=True, help="Do not ask, on a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Answer with one JSON object.")

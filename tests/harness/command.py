@@ -1,4 +1,4 @@
-"""The real program as a process of its own, as a container would run it."""
+"""The real program: as a process of its own, as a container would run it, or in this one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from click.testing import CliRunner
+
+from archiver.cli.backstage import Backstage
+from archiver.cli.main import run
+from archiver.ops.clock import SystemClock
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from archiver.protocols import Clock
 
 _TIMEOUT_SECONDS = 300.0  # a bound, not an expectation
 
@@ -51,6 +59,21 @@ def start(settings: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def run_here(
+    settings: Mapping[str, str | None], *arguments: str, clock: Clock | None = None
+) -> Ran:
+    """Run the command in this process, on the real app; None unsets a setting."""
+    others = {name: None for name in os.environ if _is_setting(name)}
+    backstage = Backstage(clock=clock or SystemClock())
+    with CliRunner().isolation(env={**others, **settings}) as (out, err, _both):
+        code = run(list(arguments), backstage)
+        return Ran(code, out.getvalue().decode(), err.getvalue().decode())
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith(("ARCHIVE_", "SUPABASE_", "DATABASE_URL"))
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:

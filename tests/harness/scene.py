@@ -13,21 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from click.testing import CliRunner
 
-from archiver.cli.backstage import Backstage
-from archiver.cli.main import run
 from archiver.ledger.postgres import LedgerSettings, PostgresLedger
 from archiver.model import CandidateId, HotLocation, Secret
 from archiver.ops.clock import SystemClock
 from archiver.stores.s3_questions import open_client
 from tests.fakes.s3_worlds import empty, peek, settings_of
-from tests.harness.command import Ran
+from tests.harness.command import run_here
 from tests.harness.hover import BUCKET
 from tests.harness.s3_front import S3Front
 from tests.standin.supabase import SERVICE_KEY, SupabaseStandIn
@@ -38,6 +34,7 @@ if TYPE_CHECKING:
 
     from archiver.model import History
     from archiver.protocols import Clock
+    from tests.harness.command import Ran
     from tests.harness.hover import Hover, Page
 
 COLD_BUCKET = "cold"
@@ -166,21 +163,12 @@ class Scene:
         return self.run("--once", "--json", *arguments, **changes)
 
     def run(self, *arguments: str, **changes: str | None) -> Ran:
-        others = {name: None for name in os.environ if _is_setting(name)}
-        environ = {**others, **self.settings, **changes}
-        backstage = Backstage(clock=self.clock)
-        with CliRunner().isolation(env=environ) as (out, err, _both):
-            code = run(list(arguments), backstage)
-            return Ran(code, out.getvalue().decode(), err.getvalue().decode())
+        return run_here({**self.settings, **changes}, *arguments, clock=self.clock)
 
     def parked(self) -> dict[str, str]:
         """Reasons by id, as `archiver parked` says them."""
         rows = json.loads(self.run("parked", "--json").stdout)["parked"]
         return {row["id"]: row["reason"] for row in rows}
-
-
-def _is_setting(name: str) -> bool:
-    return name.startswith(("ARCHIVE_", "SUPABASE_", "DATABASE_URL"))
 
 
 def client_of(url: str) -> Any:
