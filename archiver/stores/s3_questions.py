@@ -185,7 +185,7 @@ class Questions:
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=asked.bucket, Prefix=prefix, **start
         )
-        remaining, last_key, empty_count = iter(pages), "", 0
+        remaining, first_keys, empty_count = iter(pages), set[str](), 0
         while True:
             with self.translate(asked):
                 page = next(remaining, None)
@@ -195,9 +195,10 @@ class Questions:
             if any("Key" not in item or "Size" not in item for item in found):
                 raise asked.unavailable(code="not a listing")
             empty_count = 0 if found else empty_count + 1
-            if empty_count > _EMPTY_PAGES or (found and found[0]["Key"] <= last_key):
+            # By what comes again, not by order: stores on file systems list `a/b` before `a.b`.
+            if empty_count > _EMPTY_PAGES or (found and found[0]["Key"] in first_keys):
                 raise asked.unavailable(code="endless listing")
-            last_key = found[-1]["Key"] if found else last_key
+            first_keys.update(item["Key"] for item in found[:1])
             yield found
 
 

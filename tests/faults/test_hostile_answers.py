@@ -31,7 +31,7 @@ from tests.liar.asking import ask_all, running
 from tests.liar.hostile import ANSWERS, MENDED
 from tests.liar.lies import ANY
 from tests.liar.server import LyingS3
-from tests.liar.wire import Reply
+from tests.liar.wire import Reply, xml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,6 +122,26 @@ def test_no_signature_follows_a_redirect_to_another_host(status: int) -> None:
         assert [it for it in elsewhere.asked if "authorization" in it.headers] == []
         by_boto3.close()
         by_obstore.close()
+
+
+def test_a_listing_by_directories_is_not_taken_for_an_endless_one() -> None:
+    """As stores on file systems order their keys: what lies in `a/` before `a.b`."""
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+
+    def page(asked: Asked) -> Reply:
+        key, more_or_not = ("a.b", "") if "continuation-token" in asked.query else ("a/b", more)
+        told = f"<Key>{key}</Key><LastModified>2026-11-21T00:00:00.000Z</LastModified>"
+        entry = f"<Contents>{told}<ETag>e</ETag><Size>5</Size></Contents>"
+        return xml(f"<ListBucketResult>{entry}{more_or_not}</ListBucketResult>")
+
+    with LyingS3(BUCKET) as server:
+        settings = settings_of(server.url)
+        cold = S3ColdStore(settings, PROVIDERS["minio"], BUCKET, PREFIX, ENFORCES_ALL)
+        server.lies.on("ListObjectsV2", times=2, answer=page)
+
+        assert [it.key for it in cold.list("a")] == ["a/b", "a.b"]
+
+        cold.close()
 
 
 # --- certificates ---------------------------------------------------------------------------
