@@ -47,6 +47,7 @@ _S3 = "tests/unit/stores/test_s3.py"
 _S3_CONTRACT = "tests/unit/stores/test_s3_contract.py"
 _HOSTILE = "tests/faults/test_hostile_input.py"
 _CONTENT = "tests/unit/formats/test_content.py"
+_PLUGIN_ROWS = "tests/integration/test_hostile_plugin.py"
 _NO_FILES = "tests/integration/test_no_plain_files.py"
 
 _OF_A_MOVE = (
@@ -637,6 +638,16 @@ _OF_THE_LEDGER = (
 )
 
 _OF_A_SWEEP = (
+    _mutant(
+        "a plugin's rows are believed",
+        "One row that Postgres cannot keep stops every sweep of its source.",
+        (f"{_PLUGIN_ROWS}::test_what_postgres_cannot_keep_parks_alone",),
+        Edit(
+            "archiver/sources/plugins.py",
+            "            _check_storable(one)\n",
+            "            problem_of_id(one.id)\n",
+        ),
+    ),
     _mutant(
         "one missing bucket stops everybody",
         "A row that names no bucket of ours stops every sweep of its source.",
