@@ -31,6 +31,7 @@ _COPIED = ("archiver", "tests", "migrations", "deploy", "pyproject.toml", "READM
 _AT_ONCE = 2
 _BOUND_SECONDS = 300.0  # for the tests of one mutant; they take some seconds
 _BASELINE_BOUND_SECONDS = 900.0  # for the tests of all of them
+_END_SECONDS = 30.0
 _RED = re.compile(r"^(?:FAILED|ERROR) (tests/\S.*?)(?: - |$)", re.MULTILINE)
 _TESTS_FAILED = 1  # of pytest: all else is no verdict of a test
 
@@ -126,15 +127,29 @@ def _run_tests(
 def _python(
     tree: Path, environ: dict[str, str], bound_seconds: float, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    with subprocess.Popen(
         [sys.executable, *arguments],
         cwd=tree,
         env=environ,
-        timeout=bound_seconds,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-    )
+    ) as child:
+        try:
+            out, err = child.communicate(timeout=bound_seconds)
+        except subprocess.TimeoutExpired:
+            _end(child)
+            raise
+    return subprocess.CompletedProcess(child.args, child.returncode, out, err)
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """Ask it first: the servers that it started end with it."""
+    child.terminate()
+    try:
+        child.communicate(timeout=_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
 
 
 def _last_line(text: str) -> str:
