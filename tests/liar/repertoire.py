@@ -87,11 +87,14 @@ def _without_etag(reply: Reply) -> Reply:
 
 
 def _length(change: int) -> Callable[[Reply], Reply]:
-    """Another Content-Length: too long, and the connection is closed; too short, and cut."""
+    """Another Content-Length: too long, and the connection is closed; too short, and cut.
+
+    The close is told: else a client may send its next request there, before it notices.
+    """
 
     def retell(reply: Reply) -> Reply:
         true = int(reply.length) if reply.length is not None else len(reply.body)
-        return replace(reply, length=str(true + change))
+        return replace(reply, length=str(true + change)).with_headers(Connection="close")
 
     return retell
 
