@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 
+_READ_BYTES = 1 << 20  # of one buffer
 _NAME_LIMIT_BYTES = 255  # NAME_MAX
 
 
@@ -164,7 +165,7 @@ class _OpenFile:
 
     def read(self) -> bytes:
         with _translated("read", self._location):
-            body = b"".join(iter(lambda: os.read(self._number, 1 << 20), b""))
+            body = self._read_at_most(self._identity.size_bytes + 1)  # one that grows shows
             after = _identity(os.fstat(self._number))
         if after != self._identity or len(body) != self._identity.size_bytes:
             raise StoreUnavailable(
@@ -174,6 +175,13 @@ class _OpenFile:
                 where=str(self._location),
             )
         return body
+
+    def _read_at_most(self, size_bytes: int) -> bytes:
+        buffers: list[bytes] = []
+        while size_bytes and (buffer := os.read(self._number, min(size_bytes, _READ_BYTES))):
+            size_bytes -= len(buffer)
+            buffers.append(buffer)
+        return b"".join(buffers)
 
 
 def _identity(status: os.stat_result) -> HotIdentity:

@@ -8,6 +8,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,6 +182,24 @@ def test_a_file_rewritten_while_it_is_read_is_not_delivered(hot: FileHotWorld) -
         os.utime(path, ns=(1, 1))  # a later tick, whatever the file system counts in
         with pytest.raises(StoreUnavailable):
             opened.read()
+
+
+def test_a_file_that_grows_while_it_is_read_takes_no_more_memory_than_its_budget(
+    hot: FileHotWorld,
+) -> None:
+    hot.plant(AT, b"small")
+
+    with hot.store.open(AT) as opened:
+        os.truncate(hot.root / "hot-pages" / AT.path, 256 << 20)
+        tracemalloc.start()
+        try:
+            with pytest.raises(StoreUnavailable):
+                opened.read()
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert peak_bytes < 4 << 20
 
 
 def test_a_delete_leaves_the_directories(hot: FileHotWorld) -> None:
