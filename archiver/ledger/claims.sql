@@ -200,8 +200,9 @@ left join archiver.receipt r
  and r.worker_id = t.worker_id and r.number = t.number
 
 -- set_lock_timeout --
--- Until the end of the transaction.
-select set_config('lock_timeout', %(timeout)s, true)
+-- Until it is set again, or the transaction ends; and what it was before.
+select own as before, set_config('lock_timeout', %(timeout)s, true)
+from current_setting('lock_timeout') as own
 
 -- add_places --
 -- What receipts have in common is kept once. A statement of its own: the next one sees also

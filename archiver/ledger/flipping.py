@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
+from archiver.ledger.database import fetch
 from archiver.ledger.queries import load
 from archiver.ledger.translation import blaming, first_line, is_about_the_row, is_contention
 
@@ -70,9 +71,11 @@ def _in_savepoint(
     try:
         with tx.transaction():
             milliseconds = str(max(1, round(wait_seconds * 1000)))
-            tx.execute(_SQL["set_lock_timeout"], {"timeout": milliseconds})
+            (own,) = fetch(tx, _SQL["set_lock_timeout"], {"timeout": milliseconds})
             with blaming(source.name, operation, leaves_rows=True):
                 yield
+            # What follows waits for other workers of ours, not for the application.
+            tx.execute(_SQL["set_lock_timeout"], {"timeout": own["before"]})
     except psycopg.Error as exc:
         if is_contention(exc):
             raise RowBusy from exc

@@ -303,6 +303,31 @@ def test_a_lost_reply_to_record_is_settled_by_asking_again(
     assert ledger.records.counts()[0].archived_count == 1
 
 
+def test_only_the_flip_is_short_of_patience(
+    ledger: PostgresLedger, rows: TableSource, hands: psycopg.Connection
+) -> None:
+    """The receipt may have to wait for another worker's, which began the same place."""
+    hands.execute(
+        """
+        create table patience (lock_timeout text);
+        create function note_patience() returns trigger language plpgsql as $$
+        begin
+            insert into patience values (current_setting('lock_timeout'));
+            return null;
+        end $$;
+        create trigger note_patience before insert on archiver.place
+        for each statement execute function note_patience()
+        """
+    )
+    rows.plant(page("a"))
+    claims = ledger.claims(rows)
+
+    claims.record([proof(claim) for claim in claims.claim(9).claims])
+
+    default = hands.execute("show lock_timeout").fetchall()
+    assert hands.execute("select lock_timeout from patience").fetchall() == default
+
+
 # --- fences ----------------------------------------------------------------------------------
 
 
