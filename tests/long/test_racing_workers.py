@@ -1,6 +1,7 @@
 """Two and four workers, real processes, on one backlog and on every kind of store.
 
-None of them records anything before each of them holds claims.
+None of them records anything before each of them holds claims; or, where one of them came so
+late that nothing was left for it, for some seconds.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ BOUND_SECONDS = 240.0  # four programs start at once, on a machine that is busy
 SMALL_WINDOWS = {
     "ARCHIVE_BATCH_SIZE": "10",
     "ARCHIVE_CONCURRENCY": "2",
+    # Who asks for the marker of a place while another one puts it asks again.
+    "ARCHIVE_ONCE_WAIT": "30s",
     "ARCHIVE_MAX_BYTES": "1GB",  # so that each queues a few moves, and leaves the others some
 }
 FAILED = ("waiting", "parked", "superseded", "replaced", "recovered")
@@ -48,7 +51,8 @@ for each row execute function note_flip();
 
 create function wait_for_all() returns trigger language plpgsql as $$
 begin
-    while not exists (select from archiver.receipt)
+    while clock_timestamp() < statement_timestamp() + interval '10 seconds'
+        and not exists (select from archiver.receipt)
         and {count} > (
             select count(distinct worker_id) from archiver.claim where state = 'claimed'
         )
@@ -103,7 +107,6 @@ def test_g5_workers_on_one_backlog_do_each_thing_once(backlog: World, count: int
     summaries = ended(children)
 
     assert [it["state"] for it in summaries] == ["done"] * count
-    assert all(it["archived"] > 0 for it in summaries)
     for name in ("archived", "released"):
         assert sum(it[name] for it in summaries) == len(backlog.due)
     assert sum(it["moved_bytes"] for it in summaries) == sum(
