@@ -41,8 +41,8 @@ to archiver_worker;
 
 -- A stamp is recorded before it is put, and confirmed when it is seen. What `archiver ledger
 -- take-over` decides (`overrules`, and all of fleet) is not a worker's to say.
-grant insert (source, provider, cold_bucket, prefix, number, epoch), update (confirmed_at)
-    on archiver.stamp to archiver_worker;
+grant insert (source, provider, cold_bucket, prefix, number, epoch, database_name),
+    update (confirmed_at) on archiver.stamp to archiver_worker;
 grant execute on function archiver.system_identifier() to archiver_worker;
 
 -- --- the application -----------------------------------------------------------------------

@@ -38,6 +38,7 @@ create table archiver.stamp (
     nonce        uuid not null default gen_random_uuid(),
     epoch        integer not null,
     overrules    boolean not null default false, -- what lies there below this number is settled
+    database_name text not null, -- the ledger's home when it was intended
     stamped_at   timestamptz not null default clock_timestamp(),
     confirmed_at timestamptz, -- when it was seen there; NULL: it may be there or not
     primary key (source, provider, cold_bucket, prefix, number)

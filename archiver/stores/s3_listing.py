@@ -8,6 +8,8 @@ from __future__ import annotations
 from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar
 
+from archiver.errors import StoreUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
@@ -48,10 +50,26 @@ def find(requests: Requests[T], keys: Collection[str], pays_from: int) -> dict[s
     """
     seen: dict[str, T | None] = dict(find_by_listing(requests.pages, keys, pays_from))
     rest = [key for key in dict.fromkeys(keys) if key not in seen]
-    heads = requests.heads(rest)
+    heads = dict(requests.heads(rest))
     if rest and not seen and not any(heads.values()):
-        requests.prove_missing(rest[0])
-    return seen | dict(heads)
+        heads |= _come_meanwhile(requests, rest[0])
+    return seen | heads
+
+
+def _come_meanwhile(requests: Requests[T], key: str) -> dict[str, T]:
+    """What lies now at a key where nothing was a moment ago; empty: proven absence.
+
+    Another worker may put it between two questions. A HEAD tells that from a store that
+    contradicts itself.
+    """
+    try:
+        requests.prove_missing(key)
+    except StoreUnavailable:
+        found = requests.heads([key])[key]
+        if found is None:
+            raise
+        return {key: found}
+    return {}
 
 
 def find_by_listing(

@@ -167,6 +167,25 @@ def test_a_staging_copy_that_releases_nothing_may_take_over_and_disturbs_nobody(
     assert [] == world.dangling()
 
 
+def test_after_a_move_a_stamp_from_before_is_told_with_the_home_it_was_made_in(
+    world: World, postgres: EmbeddedPostgres
+) -> None:
+    assert world.once("--limit", "5").exit_code == 0
+    moved = replace(world, url=postgres.create_database("moved", template=name_of(world.url)))
+    try:
+        taken = take_over(moved)
+
+        (standing,) = json.loads(taken.stdout)["sources"]
+        assert f"database {name_of(world.url)}, epoch 1" in standing["last"]
+        assert standing["found"] == [standing["last"]]
+        assert moved.once().exit_code == 0
+        again = take_over(moved)
+        (standing,) = json.loads(again.stdout)["sources"]
+        assert "database moved, epoch 2" in standing["last"]
+    finally:
+        postgres.drop_database("moved")
+
+
 def test_a_take_over_for_another_database_than_the_workers_is_refused(
     world: World, databases: Databases
 ) -> None:
@@ -218,8 +237,8 @@ def test_an_interrupted_take_over_is_finished_by_the_next_worker(s3_scene: Scene
     scene.hover.connection.execute("delete from archiver.stamp")
     scene.hover.connection.execute("""
         insert into archiver.stamp
-            (source, provider, cold_bucket, prefix, number, epoch, overrules)
-        values ('task_html', 'minio', 'cold', '', 2, 2, true)
+            (source, provider, cold_bucket, prefix, number, epoch, database_name, overrules)
+        values ('task_html', 'minio', 'cold', '', 2, 2, 'app', true)
     """)
     scene.hover.connection.execute("update archiver.fleet set epoch = 2")
     page = scene.due_page()

@@ -106,8 +106,8 @@ def test_a_worker_adopts_and_can_release_nothing_of_that(worker: psycopg.Connect
 
 
 def test_a_worker_stamps_and_overrules_nothing(worker: psycopg.Connection) -> None:
-    columns = "source, provider, cold_bucket, prefix, number, epoch"
-    values = "'task_html', 's3', 'cold', '', 1, 1"
+    columns = "source, provider, cold_bucket, prefix, number, epoch, database_name"
+    values = "'task_html', 's3', 'cold', '', 1, 1, 'app'"
     worker.execute(f"insert into archiver.stamp ({columns}) values ({values})".encode())
     confirmed = worker.execute("update archiver.stamp set confirmed_at = now()")
     assert confirmed.rowcount == 1

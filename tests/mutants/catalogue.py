@@ -205,9 +205,9 @@ _OF_A_PROOF = (
         (f"{_S3}::test_a_listing_that_fails_midway_proves_no_absence",),
         Edit(
             "archiver/stores/s3_listing.py",
-            "    heads = requests.heads(rest)\n",
+            "    heads = dict(requests.heads(rest))\n",
             "    is_listed = len(keys) >= pays_from\n"
-            "    heads = dict.fromkeys(rest) if is_listed else requests.heads(rest)\n",
+            "    heads = dict.fromkeys(rest) if is_listed else dict(requests.heads(rest))\n",
         ),
     ),
     _mutant(

@@ -507,6 +507,26 @@ def test_when_nothing_is_found_the_bucket_is_asked_for(
     assert len(server.requests) == 3
 
 
+def test_what_is_put_between_two_questions_is_there(
+    server: ScriptedHttp, cold: AnyColdStore
+) -> None:
+    server.script(Answer(404), FOUND)
+
+    seen = cold.stat_many([KEY])[KEY]
+
+    assert seen is not None
+    assert [it.method for it in server.requests] == ["HEAD", "GET", "HEAD"]
+
+
+def test_a_store_that_contradicts_itself_again_proves_nothing(
+    server: ScriptedHttp, cold: AnyColdStore
+) -> None:
+    server.script(Answer(404), FOUND, Answer(404))
+
+    with pytest.raises(StoreUnavailable, match="contradicts itself"):
+        cold.stat_many([KEY])
+
+
 def test_one_that_is_found_proves_the_bucket_for_the_others(
     server: ScriptedHttp, cold: AnyColdStore
 ) -> None:
