@@ -9,12 +9,15 @@
     |   |-- LedgerUnavailable       the database did not answer
     |   |   `-- LedgerFull              its disk is full
     |   |-- NoEgressLeft            the budget has no room for a read
+    |   |-- UploadBusy              another worker sends this very object
+    |   |-- UploadMissing           the store knows no such upload (any more)
     |   `-- Mismatch                bytes or sizes disagree; tried three times, then parked
     |       |-- SizeMismatch
     |       |-- DigestMismatch
     |       |-- ContentDigestMismatch
     |       |-- UnreadableContent
     |       |-- ColdMismatch
+    |       |-- ObjectChanged           another object lies there than the one that was begun
     |       `-- HoldingDamaged      what another worker archived is not what was promised
     |-- PermanentError            park: waiting will not help
     |   |-- ObjectMissing           proven, with a control
@@ -150,6 +153,22 @@ class NoEgressLeft(TransientError):
 
 
 @dataclass(kw_only=True, eq=False)
+class UploadBusy(TransientError):
+    """Another worker is sending this object."""
+
+    where: str
+    hint: ClassVar[str] = "Wait until it is done, or until its lease has run out."
+
+
+@dataclass(kw_only=True, eq=False)
+class UploadMissing(TransientError):
+    """The store knows no such upload: it was completed or aborted, or it expired."""
+
+    where: str
+    hint: ClassVar[str] = "Nothing is lost: it is begun anew."
+
+
+@dataclass(kw_only=True, eq=False)
 class Mismatch(TransientError):
     """Two things that must be equal are not."""
 
@@ -192,6 +211,12 @@ class UnreadableContent(Mismatch):
 
 class ColdMismatch(Mismatch):
     """The cold store does not hold the bytes that were sent."""
+
+
+class ObjectChanged(Mismatch):
+    """The object changed while it was read."""
+
+    hint: ClassVar[str] = "Nothing was archived of it: it is begun anew."
 
 
 @dataclass(kw_only=True, eq=False)

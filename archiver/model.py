@@ -18,6 +18,7 @@ ColdKey = NewType("ColdKey", str)
 ReceiptId = NewType("ReceiptId", int)
 WorkerId = NewType("WorkerId", int)
 SweepId = NewType("SweepId", int)
+UploadNumber = NewType("UploadNumber", int)
 
 _DIGEST_TEXT = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
 
@@ -350,6 +351,82 @@ class Capabilities:
     enforces_create: bool  # a second create under one key is refused
     returns_digest: bool  # HEAD returns the SHA-256 the store holds
     etag_is_md5: bool = False  # of an object put in one piece
+    enforces_signed_parts: bool = False  # as `enforces_signed_digest`, for each part
+    keeps_refused_parts: bool = False  # a refused conditional complete leaves the upload alone
+
+
+@dataclass(frozen=True, slots=True)
+class PartRules:
+    """What a store asks of the parts of one upload. All but the last are of one size."""
+
+    min_bytes: int  # the last part may be smaller
+    max_bytes: int
+    max_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """An upload in parts, as a cold store knows it. Nothing shows before it is completed."""
+
+    key: ColdKey
+    upload_id: str  # the store's own
+    begun_at: datetime | None = None  # by the store's clock, where it tells
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """One part that a store says it holds. Reconciles; what was recorded is the truth."""
+
+    number: int  # from 1
+    size_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One acknowledged part, as the ledger keeps it."""
+
+    number: int  # from 1
+    size_bytes: int
+    digest: Digest
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPlan:
+    """One object that is to be sent in parts to one cold key.
+
+    Two plans of one location are the same upload only where `origin`, `size_bytes` and
+    `part_bytes` are equal: then the parts of one serve the other.
+    """
+
+    location: ColdLocation
+    origin: str  # which bytes: equal origins are the same bytes
+    size_bytes: int | None  # None: not known before the end
+    part_bytes: int  # of every part but the last
+    source: SourceName | None = None  # None: pushed by a person or a program
+    id: CandidateId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload as the ledger records it, and the exclusive right to go on with it."""
+
+    number: UploadNumber
+    plan: UploadPlan
+    token: FencingToken
+    upload_id: str | None  # the store's; None: nobody knows whether it was begun
+    parts: tuple[Part, ...]  # acknowledged, by number; there may be gaps
+    begun_at: datetime
+    expires_at: datetime  # abandoned after that; each part puts it off
+
+
+@dataclass(frozen=True, slots=True)
+class TakenUpload:
+    """What taking an upload found."""
+
+    upload: Upload
+    stale: tuple[Upload, ...] = ()  # taken, too: to be aborted and forgotten
 
 
 @dataclass(frozen=True, slots=True)

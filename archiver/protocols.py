@@ -41,8 +41,11 @@ if TYPE_CHECKING:
         LedgerIdentity,
         Located,
         Offer,
+        OpenUpload,
         Outlook,
         ParkedRow,
+        Part,
+        PartRules,
         Pause,
         Position,
         Receipt,
@@ -57,11 +60,15 @@ if TYPE_CHECKING:
         Spent,
         Stamp,
         Stamped,
+        StoredPart,
         Summary,
         SweepId,
         SweepRecord,
+        TakenUpload,
         UndoAnswer,
         Undone,
+        Upload,
+        UploadPlan,
         Window,
         WorkerId,
         WorkerStatus,
@@ -221,6 +228,64 @@ class ColdStore(Protocol):
         """Every object whose key starts with `prefix`, in key order, lazily."""
 
     def close(self) -> None: ...
+
+
+class Multipart(Protocol):
+    """One object sent in parts. Invisible until it is completed; kept by the store until then.
+
+    Thread-safe: parts of one upload are sent by many threads at once.
+    """
+
+    @property
+    def rules(self) -> PartRules: ...
+
+    def begin(
+        self,
+        key: ColdKey,
+        *,
+        part_bytes: int,
+        metadata: Mapping[str, str],
+        content_type: str | None,
+        content_encoding: str | None,
+    ) -> OpenUpload:
+        """Begin an upload. A lost answer leaves one that only `open_uploads` tells of."""
+
+    def put_part(self, upload: OpenUpload, number: int, body: bytes) -> str:
+        """Send one part under a signed SHA-256; its ETag. Durable on return.
+
+        Repeatable: the last one of a number counts. All parts but the last have the size
+        that `begin` was told.
+
+        Raises:
+            UploadMissing
+            StoreUnavailable: It may or may not have taken effect.
+        """
+
+    def parts(self, upload: OpenUpload) -> Sequence[StoredPart]:
+        """What the store says it holds, by number.
+
+        Raises:
+            UploadMissing
+        """
+
+    def complete(self, upload: OpenUpload, parts: Sequence[Part]) -> ColdStat:
+        """Make one object of all these parts; it appears at once or not at all.
+
+        Conditional on a free key with ``capabilities.keeps_refused_parts``, else it takes
+        whatever key it was begun for: then the same key must only ever be given the same
+        bytes.
+
+        Raises:
+            KeyTaken: The key is in use; the upload is as it was.
+            UploadMissing: Completed already, aborted or expired: look at the key.
+            StoreUnavailable: It may or may not have taken effect: look at the key.
+        """
+
+    def abort(self, upload: OpenUpload) -> None:
+        """Drop an upload and its parts. Repeatable: one that is gone is aborted, too."""
+
+    def open_uploads(self, prefix: str) -> Iterator[OpenUpload]:
+        """Every upload under way whose key starts with `prefix`, lazily."""
 
 
 Where_contra = TypeVar("Where_contra", contravariant=True)  # a HotLocation, or a ColdKey
@@ -473,6 +538,66 @@ class Stamps(Protocol):
         Raises:
             LeaseLost, LedgerUnavailable
         """
+
+
+class Uploads(Protocol):
+    """Which parts of which objects the cold store has acknowledged. Thread-safe.
+
+    Durable: a part that was saved is never sent again, whoever goes on. One upload for each
+    cold location, owned by one worker while its lease lasts.
+    """
+
+    def take(self, plan: UploadPlan) -> TakenUpload:
+        """Own the upload of this plan: the recorded one with its parts, or a new one.
+
+        `stale`, and owned as well, are what the plan makes useless: an upload of the same
+        location with another origin, size or part size (the new one is recorded beside
+        it), and any of the same source and id at another location. Puts the expiry off.
+
+        Raises:
+            UploadBusy: A live worker owns it.
+            LeaseLost, LedgerUnavailable
+        """
+
+    def begun(self, upload: Upload, upload_id: str) -> Upload:
+        """Record under which id the store began it. Fenced by token and lease.
+
+        Raises:
+            UploadBusy: It is another worker's by now, or forgotten.
+            LeaseLost, LedgerUnavailable
+        """
+
+    def save_part(self, upload: Upload, part: Part) -> None:
+        """Record one acknowledged part, durably on return; puts the expiry off. Repeatable.
+
+        A part of that number is replaced. Fenced by token and lease.
+
+        Raises:
+            UploadBusy, LeaseLost, LedgerUnavailable: As by `begun`.
+        """
+
+    def require(self, upload: Upload) -> None:
+        """Prove that it is ours still, before it is completed or aborted.
+
+        Raises:
+            UploadBusy, LeaseLost, LedgerUnavailable: As by `begun`.
+        """
+
+    def forget(self, upload: Upload) -> None:
+        """It was completed or aborted: drop it and its parts. Fenced; repeatable."""
+
+    def give_back(self, upload: Upload) -> None:
+        """Let go of it, to be resumed by anybody at once. Fenced; repeatable."""
+
+    def expired(self, limit: int) -> Sequence[Upload]:
+        """Own up to `limit` uploads past their expiry that no live worker owns, oldest first.
+
+        Raises:
+            LeaseLost, LedgerUnavailable
+        """
+
+    def uploads(self) -> Sequence[Upload]:
+        """Every recorded one, oldest first. Needs no lease; nothing can be done with them."""
 
 
 class Adoptions(Protocol):
