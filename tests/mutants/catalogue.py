@@ -216,7 +216,7 @@ _OF_A_PROOF = (
         (f"{_S3}::test_when_nothing_is_found_the_bucket_is_asked_for",),
         Edit(
             "archiver/stores/s3_listing.py",
-            "        requests.prove_missing(rest[0])\n",
+            "        requests.prove_missing(key)\n",
             "        pass\n",
         ),
     ),
