@@ -125,6 +125,19 @@ class HotStore(Protocol):
             StoreUnavailable: Anything else; its code is in the error.
         """
 
+    def read_range(
+        self, location: HotLocation, identity: HotIdentity, start: int, stop: int
+    ) -> bytes:
+        """The stored bytes from `start` on and before `stop`, of that very object.
+
+        Exactly ``stop - start`` of them; a range within the object, never empty.
+
+        Raises:
+            ObjectChanged: Another object lies there than the one of that identity.
+            ObjectMissing, ObjectDenied, BucketMissing, StoreDenied: As by `open`.
+            StoreUnavailable: Cut, stalled, or another range than was asked for.
+        """
+
     def identify(
         self, locations: Collection[HotLocation]
     ) -> Mapping[HotLocation, HotIdentity | None]:
@@ -175,6 +188,10 @@ class ColdStore(Protocol):
     def path_prefix(self) -> str:
         """Goes before every key: empty, or ending in a slash."""
 
+    @property
+    def multipart(self) -> Multipart:
+        """The same bucket, for objects that are sent in parts."""
+
     def location(self, key: ColdKey) -> ColdLocation: ...
 
     def create(
@@ -222,6 +239,17 @@ class ColdStore(Protocol):
         Raises:
             ObjectMissing: Proven absence.
             ObjectDenied: A store we may write but not read.
+        """
+
+    def read_range(self, stat: ColdStat, start: int, stop: int) -> bytes:
+        """The stored bytes from `start` on and before `stop`, of the object that was stat'ed.
+
+        Exactly ``stop - start`` of them; a range within the object, never empty.
+
+        Raises:
+            ObjectChanged: The object there has another size or ETag.
+            ObjectMissing, ObjectDenied: As by `read`.
+            StoreUnavailable: Cut, stalled, or another range than was asked for.
         """
 
     def list(self, prefix: str) -> Iterator[ColdStat]:

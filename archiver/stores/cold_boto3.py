@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,14 +26,13 @@ from archiver.stores.s3_questions import Questions, encryption
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from botocore.awsrequest import AWSRequest
-
     from archiver.model import Capabilities, Secret
     from archiver.stores.providers import Provider
     from archiver.stores.s3 import S3Settings
     from archiver.stores.s3_answers import Asked
 
 _NOT_FOUND = 404
+_SIZE = re.compile("[0-9]{1,15}")
 
 
 class Boto3ColdStore(ColdBucket):
@@ -49,7 +49,6 @@ class Boto3ColdStore(ColdBucket):
         super().__init__(settings, provider, bucket, path_prefix, capabilities)
         self._asker = Questions(settings)
         self._client = self._asker.client
-        self._client.meta.events.register("before-sign.s3.PutObject", _send_at_once)
 
     def create(
         self,
@@ -111,6 +110,32 @@ class Boto3ColdStore(ColdBucket):
     def read(self, key: ColdKey) -> bytes:
         return b"".join(self._buffers("read", key))
 
+    def read_range(self, stat: ColdStat, start: int, stop: int) -> bytes:
+        asked = self._asked("read", stat.key)
+        expected = stat.size_bytes, stat.etag
+        condition: dict[str, Any] = {} if stat.etag is None else {"IfMatch": stat.etag}
+        with self._asker.translate(asked):
+            try:
+                answer = self._client.get_object(
+                    Bucket=self._bucket,
+                    Key=stat.key,
+                    Range=f"bytes={start}-{stop - 1}",
+                    **condition,
+                )
+            except ClientError as exc:
+                if told_by_botocore(exc).is_condition:
+                    raise asked.changed(expected, None) from exc
+                raise
+            with closing(answer["Body"]) as body:
+                seen_bytes = _whole_size(answer, asked, start, stop)
+                asked.require_same(expected, (seen_bytes, answer.get("ETag")))
+                buffers, size_bytes = [], 0
+                while size_bytes <= stop - start and (buffer := body.read(READ_BYTES)):
+                    size_bytes += len(buffer)
+                    buffers.append(buffer)
+        require_whole(asked, size_bytes, stop - start)
+        return b"".join(buffers)
+
     def signed_url(self, where: ColdKey, lifetime_seconds: int) -> str:
         asked = self._asked("sign", where)
         with self._asker.translate(asked):
@@ -142,6 +167,18 @@ class Boto3ColdStore(ColdBucket):
         return self._asker
 
 
+def _whole_size(answer: Mapping[str, Any], asked: Asked, start: int, stop: int) -> int:
+    """The size of the object, of which this range is on its way.
+
+    Raises:
+        StoreUnavailable: It is another range, or the whole object.
+    """
+    range_, _, size = str(answer.get("ContentRange", "")).partition("/")
+    if range_ != f"bytes {start}-{stop - 1}" or not _SIZE.fullmatch(size):
+        raise asked.unavailable(code="another range")
+    return int(size)
+
+
 def _length_of(answer: Mapping[str, Any], asked: Asked) -> int:
     """The size an answer declares.
 
@@ -152,11 +189,6 @@ def _length_of(answer: Mapping[str, Any], asked: Asked) -> int:
         raise asked.unavailable(code="no length")
     length: int = answer["ContentLength"]
     return length
-
-
-def _send_at_once(request: AWSRequest, **_: Any) -> None:
-    """Else each put waits for the word of the store first, a round trip more."""
-    del request.headers["Expect"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from archiver.model import ColdKey, ColdLocation, ColdStat
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
     from archiver.model import Capabilities, Digest, Secret
     from archiver.stores.providers import Provider
     from archiver.stores.s3 import S3Settings
+    from archiver.stores.s3_multipart import S3Multipart
     from archiver.stores.s3_questions import Questions
+
+
+_WRITES = {"create", "begin", "put_part", "parts", "complete", "abort"}  # no object is meant
 
 
 class ColdBucket(ABC):
@@ -50,6 +55,21 @@ class ColdBucket(ABC):
     def path_prefix(self) -> str:
         return self._path_prefix
 
+    @cached_property
+    def multipart(self) -> S3Multipart:
+        """By boto3, whoever moves: obstore tells no upload id."""
+        from archiver.stores.s3_multipart import S3Multipart  # noqa: PLC0415  # imports boto3
+
+        return S3Multipart(
+            self._settings,
+            self._bucket,
+            self._provider.part_rules,
+            self._capabilities,
+            self._questions,
+            self._asked,
+            self._put_headers,
+        )
+
     def location(self, key: ColdKey) -> ColdLocation:
         return ColdLocation(self._provider.name, self._bucket, key)
 
@@ -83,7 +103,7 @@ class ColdBucket(ABC):
         Raises:
             UnusableName: It would reach the store under another name.
         """
-        writes = operation == "create"
+        writes = operation in _WRITES
         asked = Asked("cold", operation, self._bucket, key, writes, self._secrets())
         check_name(asked)
         return asked

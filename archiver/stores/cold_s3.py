@@ -6,12 +6,13 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import obstore
+from obstore.exceptions import PreconditionError
 
 from archiver.errors import ObjectMissing
 from archiver.model import ColdKey, ColdObject, ColdStat, Digest
 from archiver.stores.cold_bucket import ColdBucket, stat_of_put
 from archiver.stores.s3 import S3
-from archiver.stores.s3_bodies import buffers_of
+from archiver.stores.s3_bodies import buffers_of, range_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,6 +109,22 @@ class S3ColdStore(ColdBucket):
         asked, result = self._get("read", key)
         with self._s3.translate(asked):
             return b"".join(buffers_of(asked, result))
+
+    def read_range(self, stat: ColdStat, start: int, stop: int) -> bytes:
+        asked = self._asked("read", stat.key)
+        expected = stat.size_bytes, stat.etag
+        self._s3.pace.wait(stop - start)
+        with self._s3.translate(asked):
+            try:
+                result = obstore.get(
+                    self._s3.bucket(self._bucket),
+                    stat.key,
+                    options={"range": (start, stop), "if_match": stat.etag},
+                )
+            except PreconditionError as exc:
+                raise asked.changed(expected, None) from exc
+            asked.require_same(expected, (result.meta["size"], result.meta["e_tag"]))
+            return range_of(asked, result, start, stop)
 
     def signed_url(self, where: ColdKey, lifetime_seconds: int) -> str:
         return self._s3.signed_url(self._asked("sign", where), lifetime_seconds)

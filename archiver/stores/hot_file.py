@@ -19,21 +19,22 @@ from typing import TYPE_CHECKING
 from archiver.errors import (
     ArchiverError,
     BucketMissing,
+    ObjectChanged,
     ObjectDenied,
     ObjectMissing,
     StoreDenied,
     StoreUnavailable,
     UnusableName,
 )
+from archiver.formats.etags import in_words
 from archiver.model import Deleted, HotIdentity, HotLocation
 from archiver.stores.pace import Pace
-from archiver.stores.plain_file import NotPlainFile, open_plain
+from archiver.stores.plain_file import NotPlainFile, open_plain, read_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 
-_READ_BYTES = 1 << 20  # of one buffer
 _NAME_LIMIT_BYTES = 255  # NAME_MAX
 
 
@@ -58,6 +59,23 @@ class FileHotStore:
             yield _OpenFile(_identity(status), number, location)
         finally:
             os.close(number)
+
+    def read_range(
+        self, location: HotLocation, identity: HotIdentity, start: int, stop: int
+    ) -> bytes:
+        path = self._path(location)
+        self._pace.wait(stop - start)
+        with _translated("read", location):
+            number = open_plain(path)
+            try:
+                _require_same(number, identity, location)
+                body = read_plain(number, start, stop)
+                _require_same(number, identity, location)
+            finally:
+                os.close(number)
+        if len(body) != stop - start:
+            raise _unavailable("cut", location)
+        return body
 
     def identify(
         self, locations: Collection[HotLocation]
@@ -165,23 +183,26 @@ class _OpenFile:
 
     def read(self) -> bytes:
         with _translated("read", self._location):
-            body = self._read_at_most(self._identity.size_bytes + 1)  # one that grows shows
+            size_bytes = self._identity.size_bytes
+            body = read_plain(self._number, 0, size_bytes + 1)  # one that grows shows
             after = _identity(os.fstat(self._number))
         if after != self._identity or len(body) != self._identity.size_bytes:
-            raise StoreUnavailable(
-                store="hot",
-                operation="read",
-                code="changed while it was read",
-                where=str(self._location),
-            )
+            raise _unavailable("changed while it was read", self._location)
         return body
 
-    def _read_at_most(self, size_bytes: int) -> bytes:
-        buffers: list[bytes] = []
-        while size_bytes and (buffer := os.read(self._number, min(size_bytes, _READ_BYTES))):
-            size_bytes -= len(buffer)
-            buffers.append(buffer)
-        return b"".join(buffers)
+
+def _require_same(number: int, identity: HotIdentity, location: HotLocation) -> None:
+    seen = _identity(os.fstat(number))
+    if seen != identity:
+        raise ObjectChanged(
+            where=str(location),
+            expected=in_words(identity.size_bytes, identity.etag),
+            seen=in_words(seen.size_bytes, seen.etag),
+        )
+
+
+def _unavailable(code: str, location: HotLocation) -> StoreUnavailable:
+    return StoreUnavailable(store="hot", operation="read", code=code, where=str(location))
 
 
 def _identity(status: os.stat_result) -> HotIdentity:

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError
+from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError
 
 from archiver.errors import UnusableName
 from archiver.model import Deleted, HotIdentity, HotLocation
 from archiver.stores.s3 import S3
 from archiver.stores.s3_answers import ACCESS_DENIED, told_by, translate
-from archiver.stores.s3_bodies import buffers_of
+from archiver.stores.s3_bodies import buffers_of, range_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -56,6 +56,24 @@ class S3HotStore:
         if identity is None:
             raise asked.unavailable(code="no etag")
         yield _OpenObject(identity, result, asked)
+
+    def read_range(
+        self, location: HotLocation, identity: HotIdentity, start: int, stop: int
+    ) -> bytes:
+        asked = self._asked("read", location)
+        expected = identity.size_bytes, identity.etag
+        self._s3.pace.wait(stop - start)
+        with self._s3.translate(asked):
+            try:
+                result = obstore.get(
+                    self._s3.bucket(location.bucket),
+                    location.path,
+                    options={"range": (start, stop), "if_match": identity.etag},
+                )
+            except PreconditionError as exc:
+                raise asked.changed(expected, None) from exc
+            asked.require_same(expected, (result.meta["size"], result.meta["e_tag"]))
+            return range_of(asked, result, start, stop)
 
     def identify(
         self, locations: Collection[HotLocation]

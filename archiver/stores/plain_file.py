@@ -1,4 +1,4 @@
-"""Opens plain files, and nothing else that has a name in a directory.
+"""Opens and reads plain files, and nothing else that has a name in a directory.
 
 To open a pipe waits for whoever holds its other end, to open a device may wind a tape, a
 socket cannot be opened, and a symbolic link leads elsewhere.
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_READ_BYTES = 1 << 20  # of one buffer
 
 
 class NotPlainFile(OSError):
@@ -35,6 +37,15 @@ def open_plain(path: str | Path, flags: int = os.O_RDONLY) -> int:
         os.close(number)
         raise
     return number
+
+
+def read_plain(number: int, start: int, stop: int) -> bytes:
+    """The bytes from `start` on and before `stop`; fewer where the file ends before that."""
+    buffers: list[bytes] = []
+    while start < stop and (buffer := os.pread(number, min(stop - start, _READ_BYTES), start)):
+        start += len(buffer)
+        buffers.append(buffer)
+    return b"".join(buffers)
 
 
 def _require_plain(status: os.stat_result, path: str | Path) -> None:

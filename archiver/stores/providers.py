@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from archiver.model import PartRules
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -40,11 +42,16 @@ class Provider:
     list_pays_from: int  # so many keys of one LIST page make it cheaper than HEADs
     throttle_codes: frozenset[str] = _THROTTLED  # beside the statuses 429 and 503
     part_min_bytes: int = 5 << 20
+    part_max_bytes: int = 5 << 30
     parts_max: int = 10_000
     has_equal_parts: bool = False  # every part but the last must have one size
     storage_classes: tuple[str, ...] = ()  # that it takes by these names; empty: unknown
     has_chain: bool = False  # credentials of the AWS chain are its own
     has_free_egress: bool = False  # reading is not billed by the byte, however much it is
+
+    @property
+    def part_rules(self) -> PartRules:
+        return PartRules(self.part_min_bytes, self.part_max_bytes, self.parts_max)
 
     def region_for(self, endpoint: str | None) -> str | None:
         """The region to sign for: the one the endpoint names, else the product's own."""

@@ -19,6 +19,7 @@ from archiver.errors import (
     BucketMissing,
     KeyTaken,
     MetadataTooLarge,
+    ObjectChanged,
     ObjectDenied,
     ObjectFrozen,
     ObjectMissing,
@@ -26,7 +27,9 @@ from archiver.errors import (
     StoreThrottled,
     StoreUnavailable,
     UnusableName,
+    UploadMissing,
 )
+from archiver.formats.etags import in_words
 from archiver.stores.covering import covered
 from archiver.stores.providers import THROTTLE_CODES
 from archiver.stores.retry_after import retry_after_seconds
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from archiver.model import Secret
 
     AskAgain = Callable[["Asked", "Told"], "Told"]
+    SizeAndEtag = tuple[int, str | None]
 
 _MESSAGE_LIMIT = 300
 _CODE_LIMIT = 100
@@ -44,6 +48,7 @@ _KEY_LIMIT_BYTES = 1024  # of every S3 store
 
 NO_SUCH_KEY = "NoSuchKey"
 NO_SUCH_BUCKET = "NoSuchBucket"
+NO_SUCH_UPLOAD = "NoSuchUpload"
 ACCESS_DENIED = "AccessDenied"
 _BAD_NAME_CODES = {"InvalidBucketName", "InvalidObjectName", "InvalidURI", "KeyTooLongError"}
 _BAD_REQUEST_CODES = {  # of the class and the encryption that every put asks for
@@ -97,6 +102,27 @@ class Asked:
             message=message,
         )
 
+    def require_same(self, expected: SizeAndEtag, seen: SizeAndEtag) -> None:
+        """Return when an answer is of the object that is meant: some know no condition.
+
+        Raises:
+            ObjectChanged: It is another one.
+            StoreUnavailable: It has no ETag, so nobody could tell.
+        """
+        if not seen[1]:
+            raise self.unavailable(code="no etag")
+        if seen != expected:
+            raise self.changed(expected, seen)
+
+    def changed(self, expected: SizeAndEtag, seen: SizeAndEtag | None) -> ObjectChanged:
+        """Another object lies there; None: which one was not told."""
+        told = "another one" if seen is None else in_words(*seen)
+        return ObjectChanged(
+            where=self.where,
+            expected=in_words(*expected),
+            seen=covered(told, self.secrets)[:_MESSAGE_LIMIT],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -117,6 +143,11 @@ class Told:
     def is_doubtful(self) -> bool:
         """The store answered, and did not say what it means."""
         return self.status is not None and not self.code
+
+    @property
+    def is_condition(self) -> bool:
+        """What was asked on a condition was refused for it; also where a 200 came first."""
+        return self.status == 412 or self.code == "PreconditionFailed"  # noqa: PLR2004
 
     @property
     def is_about_all(self) -> bool:
@@ -183,7 +214,9 @@ def error_for(asked: Asked, told: Told) -> ArchiverError:
             return UnusableName(store=asked.store, where=asked.where, reason=told.word)
         if code == "MetadataTooLarge":
             return MetadataTooLarge(where=asked.where, problem=told.message or code)
-        if told.status == 412 and asked.writes:  # noqa: PLR2004  # a race is 409: try again
+        if code == NO_SUCH_UPLOAD:
+            return UploadMissing(where=asked.where)
+        if told.is_condition and asked.writes:  # a race is 409: try again
             return KeyTaken(where=asked.where)
     unavailable = StoreThrottled if told.is_throttled else StoreUnavailable
     return unavailable(

@@ -22,7 +22,22 @@ def buffers_of(asked: Asked, result: GetResult) -> Iterator[bytes]:
     Raises:
         StoreUnavailable: It is not as long as declared.
     """
-    size_bytes, declared_bytes = 0, result.meta["size"]
+    yield from _buffers(asked, result, result.meta["size"])
+
+
+def range_of(asked: Asked, result: GetResult, start: int, stop: int) -> bytes:
+    """What obstore reads of a range.
+
+    Raises:
+        StoreUnavailable: It is another one, or was cut.
+    """
+    if result.range != (start, stop):
+        raise asked.unavailable(code="another range")
+    return b"".join(_buffers(asked, result, stop - start))
+
+
+def _buffers(asked: Asked, result: GetResult, declared_bytes: int) -> Iterator[bytes]:
+    size_bytes = 0
     for buffer in result.stream(min_chunk_size=READ_BYTES):
         size_bytes += len(buffer)
         yield buffer

@@ -10,6 +10,7 @@ import base64
 import binascii
 import itertools
 import os
+import re
 from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from botocore.awsrequest import AWSResponse
+    from botocore.awsrequest import AWSRequest, AWSResponse
     from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectTypeDef
@@ -52,7 +53,13 @@ _OUT_OF_RANGE = 416
 _DIGITS = 15  # of a Content-Length that is one
 _EMPTY_PAGES = 100  # in a row, after which a listing is taken to have no end
 _READING = "archiver_reading"  # under way, in what botocore keeps of a call
-_BRINGS = {"GetObject": "object", "ListObjectsV2": "listing"}  # what waits for bytes to read
+_BRINGS = {  # what waits for bytes to read
+    "GetObject": "object",
+    "ListObjectsV2": "listing",
+    "ListMultipartUploads": "uploads",
+    "ListParts": "parts",
+}
+_RANGE = re.compile("bytes=([0-9]{1,15})-([0-9]{1,15})")
 
 
 class Questions:
@@ -249,6 +256,8 @@ def open_client(settings: S3Settings, chain: AwsChain | None = None) -> S3Client
             s3={"addressing_style": "path", "payload_signing_enabled": True},
         ),
     )
+    for operation in ("PutObject", "UploadPart"):
+        client.meta.events.register(f"before-sign.s3.{operation}", _send_at_once)
     _keep(settings.pace, client)
     bound_answers(client)
     follow_no_redirect(client)
@@ -267,8 +276,11 @@ def _keep(pace: Pace, client: S3Client) -> None:
     def before_call(
         model: OperationModel, params: Mapping[str, Any], context: dict[str, Any], **_: object
     ) -> None:
-        what = None if "Range" in params["headers"] else _BRINGS.get(model.name)
-        if what is None:
+        range_ = _RANGE.fullmatch(params["headers"].get("Range", ""))
+        what = _BRINGS.get(model.name)
+        if range_ is not None:
+            pace.wait(int(range_[2]) - int(range_[1]) + 1)
+        elif what is None:
             pace.wait(determine_content_length(params["body"]) or 0)
         else:
             held = ExitStack()
@@ -303,6 +315,11 @@ def _keep(pace: Pace, client: S3Client) -> None:
     client.meta.events.register("before-call.s3", before_call)
     client.meta.events.register("after-call.s3", after_call)
     client.meta.events.register("after-call-error.s3", after_call_error)
+
+
+def _send_at_once(request: AWSRequest, **_: Any) -> None:
+    """Else each put waits for the word of the store first, a round trip more."""
+    del request.headers["Expect"]
 
 
 def _declared_bytes(answer: AWSResponse) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import pytest
 
-from archiver.errors import KeyTaken, ObjectMissing
+from archiver.errors import KeyTaken, ObjectChanged, ObjectMissing
 from archiver.model import ColdKey, ColdObject, ColdStat, Digest
 
 if TYPE_CHECKING:
@@ -245,6 +245,59 @@ class ColdStoreContract:
         prefix = world.store.path_prefix
 
         assert prefix == "" or (prefix.endswith("/") and not prefix.startswith("/"))
+
+    # --- ranges -------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("start", "stop"),
+        [(0, 1), (0, 100), (500, 501), (499, 1_500), (1_499, 1_500), (0, 1_500)],
+    )
+    def test_a_range_gives_exactly_those_bytes(
+        self, world: ColdWorld, start: int, stop: int
+    ) -> None:
+        body = bytes(range(250)) * 6
+        stat = create(world.store, whole(world, "page"), body)
+
+        assert world.store.read_range(stat, start, stop) == body[start:stop]
+
+    def test_a_range_never_decodes_what_is_stored(self, world: ColdWorld) -> None:
+        packed = gzip.compress(bytes(range(256)) * 100, mtime=0)
+        stat = world.store.create(
+            whole(world, "packed.html.gz"),
+            packed,
+            metadata={},
+            content_type="text/html",
+            content_encoding="gzip",
+        )
+
+        assert world.store.read_range(stat, 10, len(packed)) == packed[10:]
+
+    def test_ranges_make_up_a_large_object(self, world: ColdWorld) -> None:
+        body = bytes(range(251)) * 12_000  # about 3 MB: more than one buffer of anybody's
+        stat = create(world.store, whole(world, "large"), body)
+        starts = range(0, len(body), 700_000)
+
+        def read_from(start: int) -> bytes:
+            return world.store.read_range(stat, start, min(len(body), start + 700_000))
+
+        with ThreadPoolExecutor(4) as pool:
+            assert b"".join(pool.map(read_from, starts)) == body
+
+    @pytest.mark.parametrize("body", [b"other bytes", b"of another size", b"of"])
+    def test_a_range_of_another_object_is_not_given_out(
+        self, world: ColdWorld, body: bytes
+    ) -> None:
+        stat = create(world.store, whole(world, "page"), b"first bytes")
+        world.damage(stat.key, body)
+
+        with pytest.raises(ObjectChanged):
+            world.store.read_range(stat, 4, 8)
+
+    def test_a_range_of_what_is_not_there_is_missing(self, world: ColdWorld) -> None:
+        stat = ColdStat(whole(world, "nothing"), 10, '"e"')
+
+        with pytest.raises(ObjectMissing):
+            world.store.read_range(stat, 0, 1)
 
     # --- stat_many ----------------------------------------------------------------------
 

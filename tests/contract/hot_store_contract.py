@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import pytest
 
-from archiver.errors import BucketMissing, LeaseLost, ObjectMissing, PermanentError
+from archiver.errors import (
+    BucketMissing,
+    LeaseLost,
+    ObjectChanged,
+    ObjectMissing,
+    PermanentError,
+)
 from archiver.model import Deleted, HotIdentity, HotLocation
 from tests.fakes.stores import anytime
 
@@ -144,6 +150,64 @@ class HotStoreContract:
             )
 
         assert seen == bodies
+
+    # --- ranges -------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("start", "stop"),
+        [(0, 1), (0, 100), (500, 501), (499, 1_500), (1_499, 1_500), (0, 1_500)],
+    )
+    def test_a_range_gives_exactly_those_bytes(
+        self, world: HotWorld, start: int, stop: int
+    ) -> None:
+        body = bytes(range(250)) * 6
+        world.plant(self.at("page"), body)
+        identity = identity_of(world.store, self.at("page"))
+
+        assert (
+            world.store.read_range(self.at("page"), identity, start, stop) == body[start:stop]
+        )
+
+    def test_a_range_never_decodes_what_is_stored(self, world: HotWorld) -> None:
+        packed = gzip.compress(bytes(range(256)) * 100, mtime=0)
+        world.plant(self.at("page.html.gz"), packed)
+        identity = identity_of(world.store, self.at("page.html.gz"))
+
+        seen = world.store.read_range(self.at("page.html.gz"), identity, 10, len(packed))
+
+        assert seen == packed[10:]
+
+    def test_ranges_make_up_a_large_object(self, world: HotWorld) -> None:
+        body = bytes(range(251)) * 12_000  # about 3 MB: more than one buffer of anybody's
+        world.plant(self.at("large"), body)
+        identity = identity_of(world.store, self.at("large"))
+        starts = range(0, len(body), 700_000)
+
+        def read_from(start: int) -> bytes:
+            stop = min(len(body), start + 700_000)
+            return world.store.read_range(self.at("large"), identity, start, stop)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert b"".join(pool.map(read_from, starts)) == body
+
+    @pytest.mark.parametrize("body", [b"other bytes", b"of another size", b"of"])
+    def test_a_range_of_another_object_is_not_given_out(
+        self, world: HotWorld, body: bytes
+    ) -> None:
+        world.plant(self.at("page"), b"first bytes")
+        identity = identity_of(world.store, self.at("page"))
+        world.plant(self.at("page"), body)
+
+        with pytest.raises(ObjectChanged):
+            world.store.read_range(self.at("page"), identity, 4, 8)
+
+    def test_a_range_of_what_is_gone_is_missing(self, world: HotWorld) -> None:
+        world.plant(self.at("page"), b"page")
+        identity = identity_of(world.store, self.at("page"))
+        world.store.delete([(self.at("page"), identity)], anytime)
+
+        with pytest.raises(ObjectMissing):
+            world.store.read_range(self.at("page"), identity, 0, 1)
 
     # --- identity -----------------------------------------------------------------------
 

@@ -106,15 +106,17 @@ class Faults:
         """Declare a fault for an operation, on one location or key, or (None) on any.
 
         Args:
-            operation: Hot: open read identify delete probe. Cold: create stat look
-                held_digest readback read list. In bulk calls, each subject counts.
-            subject: A `HotLocation`, a `ColdKey`, a bucket (probe), a prefix (list).
+            operation: Hot: open read read_range identify delete probe. Cold: create stat look
+                held_digest readback read read_range list; in parts: begin put_part parts
+                complete abort open_uploads. In bulk calls, each subject counts.
+            subject: A `HotLocation`, a `ColdKey`, a bucket (probe), a prefix (listings).
             times: How often it fires; the test fails if it fires less. None: always, and
                 at least once.
             raise_: An exception, or what makes one, instead of the effect.
             lose_reply: An exception after the effect took place.
-            keep: What is kept of created bytes, or comes out of a read, by these bytes.
-            forget: A create that answers well and keeps nothing; a listing that leaves out all.
+            keep: What is kept of created bytes or of a part, or comes out of a read.
+            forget: What answers well and keeps nothing (create, begin, put_part, complete), or
+                does nothing (abort); a listing that leaves out all.
             etag: The answer names this one instead.
             answer: What a delete answers, doing nothing.
             run: Called first: an overwrite in between, a wait for another thread.

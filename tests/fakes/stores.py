@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from archiver.errors import (
     BucketMissing,
     KeyTaken,
+    ObjectChanged,
     ObjectMissing,
     StoreUnavailable,
     UnusableName,
 )
+from archiver.formats.etags import md5_etag
 from archiver.model import (
     Capabilities,
     ColdKey,
@@ -28,12 +30,19 @@ from archiver.model import (
     HotLocation,
 )
 from tests.fakes.faults import Fault, Faults, reply_lost
+from tests.fakes.multipart import PART_RULES, FakeMultipart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from archiver.model import PartRules
+
 ENFORCES_ALL = Capabilities(
-    enforces_signed_digest=True, enforces_create=True, returns_digest=False
+    enforces_signed_digest=True,
+    enforces_create=True,
+    returns_digest=False,
+    enforces_signed_parts=True,
+    keeps_refused_parts=True,
 )
 
 
@@ -74,6 +83,23 @@ class FakeHotStore:
             self.served_bytes += len(body)  # a server begins to send when it is asked
         reply_lost(fault)
         yield _OpenFake(_renamed(identity, fault), body, location, self.faults)
+
+    def read_range(
+        self, location: HotLocation, identity: HotIdentity, start: int, stop: int
+    ) -> bytes:
+        fault = self.faults.begin("read_range", location)
+        self._check(location)
+        with self._lock:
+            found = self._objects.get(location)
+        if found is None:
+            raise ObjectMissing(store="hot", where=str(location), code="NoSuchKey")
+        body, seen = found[0][start:stop], _renamed(found[1], fault)
+        if seen != identity:
+            raise _changed(str(location), identity, seen)
+        with self._lock:
+            self.served_bytes += len(body)
+        body = body if fault.keep is None else fault.keep(body)
+        return _whole(body, stop - start, "hot", str(location))
 
     def identify(
         self, locations: Collection[HotLocation]
@@ -190,7 +216,7 @@ class _OpenFake:
 class _Held:
     body: bytes
     seen: ColdObject
-    digest: Digest  # of what was sent, as a store computes it on the way in
+    digest: Digest | None  # of what was sent in one piece, as a store computes it then
 
 
 class FakeColdStore:
@@ -203,6 +229,7 @@ class FakeColdStore:
         capabilities: Capabilities = ENFORCES_ALL,
         bucket: str = "cold-pages",
         provider: str = "fake",
+        part_rules: PartRules = PART_RULES,
     ) -> None:
         self.faults = Faults()
         self.served_bytes = 0  # of bodies, in all
@@ -213,6 +240,13 @@ class FakeColdStore:
         self._objects: dict[ColdKey, _Held] = {}
         self._lock = threading.Lock()
         self.is_closed = False
+        self.multipart = FakeMultipart(
+            self.faults,
+            lambda key: str(self.location(key)),
+            self._appear,
+            rules=part_rules,
+            keeps_refused_parts=capabilities.keeps_refused_parts,
+        )
 
     # --- the contract -------------------------------------------------------------------
 
@@ -239,7 +273,7 @@ class FakeColdStore:
         fault = self.faults.begin("create", key)
         _check_name(key, "cold")
         kept = body if fault.keep is None else fault.keep(body)
-        stat = ColdStat(key, len(kept), _etag(kept))
+        stat = ColdStat(key, len(kept), md5_etag(kept))
         seen = ColdObject(
             stat,
             {name.lower(): value for name, value in metadata.items()},
@@ -252,7 +286,7 @@ class FakeColdStore:
             if not fault.forget:
                 self._objects[key] = _Held(kept, seen, Digest.of(body))
         reply_lost(fault)
-        return ColdStat(key, len(body), fault.etag or _etag(body))  # what it claims to hold
+        return ColdStat(key, len(body), fault.etag or md5_etag(body))  # what it claims to hold
 
     def stat_many(self, keys: Sequence[ColdKey]) -> Mapping[ColdKey, ColdStat | None]:
         return {key: self._stat(key, "stat") for key in keys}
@@ -273,6 +307,19 @@ class FakeColdStore:
     def read(self, key: ColdKey) -> bytes:
         return self._read(key, "read")
 
+    def read_range(self, stat: ColdStat, start: int, stop: int) -> bytes:
+        fault = self.faults.begin("read_range", stat.key)
+        held, where = self._held(stat.key), str(self.location(stat.key))
+        if held is None:
+            raise ObjectMissing(store="cold", where=where, code="NoSuchKey")
+        if (seen := _restated(held, fault)) != stat:
+            raise _changed(where, stat, seen)
+        body = held.body[start:stop]
+        with self._lock:
+            self.served_bytes += len(body)
+        body = body if fault.keep is None else fault.keep(body)
+        return _whole(body, stop - start, "cold", where)
+
     def list(self, prefix: str) -> Iterator[ColdStat]:
         if self.faults.begin("list", prefix).forget:
             return
@@ -285,6 +332,14 @@ class FakeColdStore:
 
     def close(self) -> None:
         self.is_closed = True
+
+    def _appear(self, seen: ColdObject, body: bytes, must_be_free: bool) -> None:  # noqa: FBT001
+        """What an upload in parts became."""
+        key = seen.stat.key
+        with self._lock:
+            if must_be_free and key in self._objects:
+                raise KeyTaken(where=str(self.location(key)))
+            self._objects[key] = _Held(body, seen, None)
 
     def _stat(self, key: ColdKey, operation: str) -> ColdStat | None:
         fault = self.faults.begin(operation, key)
@@ -314,7 +369,7 @@ class FakeColdStore:
         """Other bytes under a key in use; size and ETag show it, its metadata does not."""
         with self._lock:
             held = self._objects[key]
-            stat = ColdStat(key, len(body), _etag(body))
+            stat = ColdStat(key, len(body), md5_etag(body))
             self._objects[key] = _Held(body, replace(held.seen, stat=stat), held.digest)
 
     def rot(self, key: ColdKey, body: bytes) -> None:
@@ -334,8 +389,14 @@ class FakeColdStore:
             return {key: held.body for key, held in self._objects.items()}
 
 
-def _etag(body: bytes) -> str:
-    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
+def _changed(where: str, expected: object, seen: object) -> ObjectChanged:
+    return ObjectChanged(where=where, expected=str(expected), seen=str(seen))
+
+
+def _whole(body: bytes, size_bytes: int, store: str, where: str) -> bytes:
+    if len(body) != size_bytes:
+        raise StoreUnavailable(store=store, operation="read", code="cut", where=where)
+    return body
 
 
 def _restated(held: _Held, fault: Fault) -> ColdStat:

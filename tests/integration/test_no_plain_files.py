@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from archiver.stores import cold_file
+from archiver.stores.cold_directory import LOCKS_COUNT
 from tests.harness.things import BUCKET, Thing
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def test_in_the_stores_own_places_they_are_left_alone(
     for name in ("temporary", "locks", "metadata"):
         (ours / name).mkdir(parents=True)
     make(ours / "temporary" / ("0" * 32))
-    number = hashlib.sha256(b"things/a.html.gz").digest()[0] % cold_file._LOCKS_COUNT
+    number = hashlib.sha256(b"things/a.html.gz").digest()[0] % LOCKS_COUNT
     make(ours / "locks" / f"{number:02}")
     before = kinds_below(ours)
     sandbox.plant(Thing("a", BUCKET, "a", body=PAGE))

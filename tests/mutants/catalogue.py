@@ -252,15 +252,15 @@ _OF_A_STORE = (
         "On a directory the later of two writers wins.",
         (f"{_FILES}::TestFileColdStore::test_a_taken_key_keeps_its_bytes_and_its_metadata",),
         Edit(
-            "archiver/stores/cold_file.py",
-            "                    os.link(temporary, path)\n",
-            "                    path.unlink(missing_ok=True)\n"
-            "                    os.link(temporary, path)\n",
+            "archiver/stores/cold_directory.py",
+            "                os.link(whole, path)\n",
+            "                path.unlink(missing_ok=True)\n"
+            "                os.link(whole, path)\n",
         ),
         Edit(
-            "archiver/stores/cold_file.py",
-            "        raise KeyTaken(where=str(self.location(key)))\n\n    def _prepare",
-            "\n    def _prepare",
+            "archiver/stores/cold_directory.py",
+            "        raise KeyTaken(where=where)\n",
+            "        return path\n",
         ),
     ),
     _mutant(
@@ -268,7 +268,7 @@ _OF_A_STORE = (
         "`..` in a cold key writes outside of the bucket.",
         (f"{_FILES}::test_a_key_that_is_no_file_name_is_unusable",),
         Edit(
-            "archiver/stores/cold_file.py",
+            "archiver/stores/cold_directory.py",
             '    if segment in {"", ".", ".."} or "\\0" in segment:\n',
             '    if segment in {"", "."} or "\\0" in segment:\n',
         ),
@@ -288,7 +288,7 @@ _OF_A_STORE = (
         "A link to the hot copy is taken for the archived one: its release deletes both.",
         (f"{_NO_FILES}::test_a_link_to_the_hot_copy_is_no_archived_one",),
         Edit(
-            "archiver/stores/cold_file.py",
+            "archiver/stores/cold_directory.py",
             "        return Path(os.path.realpath(path.parent)) != bucket / below\n",
             "        return not (bucket / below)\n",
         ),
@@ -298,8 +298,8 @@ _OF_A_STORE = (
         "A link among the cold store's own directories: what lies there is deleted.",
         (f"{_NO_FILES}::test_what_a_link_leads_to_is_not_taken_for_the_stores_own",),
         Edit(
-            "archiver/stores/cold_file.py",
-            '        if not path.is_dir() or self._is_behind_link(path / "any"):\n',
+            "archiver/stores/cold_directory.py",
+            '        if not path.is_dir() or self.is_behind_link(path / "any"):\n',
             "        if not path.is_dir():\n",
         ),
     ),

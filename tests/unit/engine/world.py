@@ -31,10 +31,12 @@ from archiver.protocols import (
     ColdStore,
     Fleet,
     HotStore,
+    Multipart,
     OpenObject,
     Releases,
     Spending,
     Stamps,
+    Uploads,
 )
 from tests.fakes.clock import ManualClock
 from tests.fakes.ledger import FakeLedger
@@ -60,9 +62,11 @@ CONTRACTS: dict[str, type] = {  # what a sweep drives, by the name of its calls 
     "hot": HotStore,
     "open": OpenObject,
     "cold": ColdStore,
+    "multipart": Multipart,
     "claims": Claims,
     "spending": Spending,
     "stamps": Stamps,
+    "uploads": Uploads,
     "releases": Releases,
     "fleet": Fleet,
 }
@@ -245,6 +249,12 @@ class _BetweenHot(_Between):
             yield cast("OpenObject", _Between(found, "open", self._worker))
 
 
+class _BetweenCold(_Between):
+    @property
+    def multipart(self) -> Multipart:
+        return cast("Multipart", _Between(self._inner.multipart, "multipart", self._worker))
+
+
 class Workshop:
     """Opens the fakes, and counts how often it was asked to."""
 
@@ -262,7 +272,7 @@ class Workshop:
         world, worker = self._world, self._worker
         return Stores(
             cast("HotStore", _BetweenHot(world.hot, "hot", worker)),
-            cast("ColdStore", _Between(world.cold, "cold", worker)),
+            cast("ColdStore", _BetweenCold(world.cold, "cold", worker)),
             world.evidence,
             world.shared_bucket,
             worker.egress,

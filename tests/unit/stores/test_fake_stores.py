@@ -11,6 +11,7 @@ from archiver.errors import KeyTaken, ObjectDenied, StoreUnavailable
 from archiver.model import Capabilities, ColdKey, ColdStat, Deleted, Digest, HotLocation
 from tests.contract.cold_store_contract import ColdStoreContract
 from tests.contract.hot_store_contract import HotStoreContract, identity_of, read
+from tests.contract.multipart_contract import MultipartContract
 from tests.fakes.faults import denied, flipped, truncated, unavailable, zeroed
 from tests.fakes.stores import FakeColdStore, FakeHotStore, anytime
 
@@ -61,6 +62,18 @@ class TestFakeColdStore(ColdStoreContract):
 
 
 class TestFakeColdStoreWithoutCreate(ColdStoreContract):
+    @pytest.fixture
+    def world(self) -> FakeColdWorld:
+        return FakeColdWorld(FakeColdStore(capabilities=NO_CREATE))
+
+
+class TestFakeMultipart(MultipartContract):
+    @pytest.fixture(params=["", "some/prefix/"])
+    def world(self, request: pytest.FixtureRequest) -> FakeColdWorld:
+        return FakeColdWorld(FakeColdStore(request.param))
+
+
+class TestFakeMultipartWithoutCondition(MultipartContract):
     @pytest.fixture
     def world(self) -> FakeColdWorld:
         return FakeColdWorld(FakeColdStore(capabilities=NO_CREATE))

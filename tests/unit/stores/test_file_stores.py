@@ -31,6 +31,7 @@ from archiver.stores.cold_file_errors import translated
 from archiver.stores.hot_file import FileHotStore
 from tests.contract.cold_store_contract import ColdStoreContract, create
 from tests.contract.hot_store_contract import HotStoreContract, identity_of, read
+from tests.contract.multipart_contract import MultipartContract
 from tests.fakes.stores import anytime
 
 
@@ -88,6 +89,13 @@ class TestFileHotStore(HotStoreContract):
 
 
 class TestFileColdStore(ColdStoreContract):
+    @pytest.fixture(params=["", "some/prefix/"])
+    def world(self, tmp_path: Path, request: pytest.FixtureRequest) -> FileColdWorld:
+        (tmp_path / "cold-bucket").mkdir()
+        return FileColdWorld(tmp_path, FileColdStore(tmp_path, "cold-bucket", request.param))
+
+
+class TestFileMultipart(MultipartContract):
     @pytest.fixture(params=["", "some/prefix/"])
     def world(self, tmp_path: Path, request: pytest.FixtureRequest) -> FileColdWorld:
         (tmp_path / "cold-bucket").mkdir()
@@ -374,18 +382,20 @@ def test_a_bucket_that_is_not_mounted_is_missing(tmp_path: Path) -> None:
 
 KILLED = """
 import os, pathlib, signal, sys
-from archiver.stores import cold_file
+from archiver.stores import cold_directory, cold_file
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 where, name = sys.argv[2].split(".")
-setattr({"os": os, "file": cold_file}[where], name, die)
+setattr({"os": os, "directory": cold_directory}[where], name, die)
 store = cold_file.FileColdStore(pathlib.Path(sys.argv[1]), "cold-bucket", "app/")
 store.create("app/jobs/1/page.html.gz", b"killed", metadata={"who": "killed"},
              content_type=None, content_encoding=None)
 """
 
 
-@pytest.mark.parametrize("step", ["os.fsync", "os.link", "file._sync_directory", "file._stat"])
+@pytest.mark.parametrize(
+    "step", ["os.fsync", "os.link", "directory.sync_directory", "directory.stat_of"]
+)
 def test_a_killed_create_leaves_all_or_nothing(cold: FileColdWorld, step: str) -> None:
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(cold.root), step],
