@@ -422,6 +422,14 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadCounts:
+    """How many uploads a ledger has a record of."""
+
+    open_count: int  # begun and not ended, whoever owns them
+    expired_count: int  # of these: past their expiry, to be aborted
+
+
+@dataclass(frozen=True, slots=True)
 class TakenUpload:
     """What taking an upload found."""
 

@@ -60,6 +60,7 @@ def ledger_settings(settings: Settings) -> LedgerSettings:
         retry_max_seconds=settings.retry_max_seconds,
         max_attempts=settings.max_attempts,
         release_grace_seconds=settings.release_grace_seconds,
+        upload_expiry_seconds=settings.upload_expiry_seconds,
     )
 
 

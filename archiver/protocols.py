@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         UndoAnswer,
         Undone,
         Upload,
+        UploadCounts,
         UploadPlan,
         Window,
         WorkerId,
@@ -580,15 +581,19 @@ class Uploads(Protocol):
 
         `stale`, and owned as well, are what the plan makes useless: an upload of the same
         location with another origin, size or part size (the new one is recorded beside
-        it), and any of the same source and id at another location. Puts the expiry off.
+        it), and any of the same source and id at another location, but for those that
+        another live worker owns. They expire at once. Puts the expiry of the upload off.
+        Repeatable; each time under a new token.
 
         Raises:
-            UploadBusy: A live worker owns it.
+            UploadBusy: Another live worker owns the upload of this location.
             LeaseLost, LedgerUnavailable
         """
 
     def begun(self, upload: Upload, upload_id: str) -> Upload:
-        """Record under which id the store began it. Fenced by token and lease.
+        """Record under which id the store began it. Fenced by token and lease; repeatable.
+
+        Parts that were saved under another id are dropped: this one does not have them.
 
         Raises:
             UploadBusy: It is another worker's by now, or forgotten.
@@ -598,7 +603,7 @@ class Uploads(Protocol):
     def save_part(self, upload: Upload, part: Part) -> None:
         """Record one acknowledged part, durably on return; puts the expiry off. Repeatable.
 
-        A part of that number is replaced. Fenced by token and lease.
+        A part of that number is replaced. Fenced by token, id and lease.
 
         Raises:
             UploadBusy, LeaseLost, LedgerUnavailable: As by `begun`.
@@ -612,13 +617,24 @@ class Uploads(Protocol):
         """
 
     def forget(self, upload: Upload) -> None:
-        """It was completed or aborted: drop it and its parts. Fenced; repeatable."""
+        """It was completed or aborted: drop it and its parts. Fenced; repeatable.
+
+        One that is another worker's by now stays.
+
+        Raises:
+            LeaseLost, LedgerUnavailable
+        """
 
     def give_back(self, upload: Upload) -> None:
-        """Let go of it, to be resumed by anybody at once. Fenced; repeatable."""
+        """Let go of it, to be resumed by anybody at once. Fenced; repeatable.
+
+        One that is another worker's by now stays theirs.
+        """
 
     def expired(self, limit: int) -> Sequence[Upload]:
-        """Own up to `limit` uploads past their expiry that no live worker owns, oldest first.
+        """Own up to `limit` uploads past their expiry that no live worker owns.
+
+        The longest past come first; their expiry stays as it is.
 
         Raises:
             LeaseLost, LedgerUnavailable
@@ -659,6 +675,8 @@ class Records(Protocol):
     """What an operator asks the ledger. Reads, and one write: `retry`."""
 
     def counts(self) -> Sequence[SourceCounts]: ...
+
+    def count_uploads(self) -> UploadCounts: ...
 
     def parked(self, source: SourceName | None, limit: int) -> Sequence[ParkedRow]: ...
 

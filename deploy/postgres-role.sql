@@ -34,6 +34,8 @@ grant insert, update, delete on
     archiver.sweep,
     archiver.pause,
     archiver.spend,
+    archiver.upload,
+    archiver.upload_part,
     archiver.task_html_rank,
     archiver.task_html_touched,
     archiver.job_mark

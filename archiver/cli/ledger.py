@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Spent,
         Summary,
         SweepRecord,
+        UploadCounts,
         WorkerStatus,
     )
 
@@ -81,10 +82,11 @@ def status(backstage: Backstage, *, as_json: bool) -> int:
         identity = archiver.fleet.identity()
         sources, workers = archiver.records.counts(), archiver.fleet.workers()
         paused, spent = archiver.fleet.paused(), archiver.spent()
+        uploads = archiver.records.count_uploads()
     if as_json:
         egress = None if spent is None else _egress_fields(spent)
         told = {**_identity_fields(identity), "paused": paused, "egress": egress}
-        print_json({**told, "sources": sources, "workers": workers})
+        print_json({**told, "uploads": uploads, "sources": sources, "workers": workers})
         return ExitCode.DONE
     say(f"ledger {identity.ledger_id}, epoch {identity.epoch}")
     if not identity.is_at_home:
@@ -94,6 +96,8 @@ def status(backstage: Backstage, *, as_json: bool) -> int:
         say(f"paused: {paused.value}; `archiver resume` ends that")
     if spent is not None:
         say(_egress_line(spent))
+    if uploads.open_count:
+        say(_uploads_line(uploads))
     say("")
     _print_sources(sources)
     say("")
@@ -119,6 +123,11 @@ def _egress_line(spent: Spent) -> str:
     if spent.next_room_at is None:
         return line
     return f"{line}; the oldest of it leaves the window at {instant(spent.next_room_at)}"
+
+
+def _uploads_line(uploads: UploadCounts) -> str:
+    line = f"uploads in parts: {count_text(uploads.open_count)} under way"
+    return f"{line}, {count_text(uploads.expired_count)} of them past their expiry"
 
 
 def _egress_fields(spent: Spent) -> dict[str, object]:

@@ -50,6 +50,7 @@ class Settings:
     database_url: Secret | None  # None: disabled
     migrate_url: Secret | None
     lease_seconds: float
+    upload_expiry_seconds: float
     statement_timeout_seconds: float
 
     evidence: Evidence | None  # None: what the store was seen to allow
@@ -148,6 +149,7 @@ class Settings:
             ),
             migrate_url=reader.find(table.MIGRATE_URL),
             lease_seconds=reader.value(table.LEASE),
+            upload_expiry_seconds=reader.value(table.UPLOAD_EXPIRY),
             statement_timeout_seconds=reader.value(table.STATEMENT_TIMEOUT),
             evidence=reader.value(table.EVIDENCE),
             release=reader.value(table.RELEASE),

@@ -210,6 +210,14 @@ LEASE = Setting(
     default="60s",
 )
 
+UPLOAD_EXPIRY = Setting(
+    "ARCHIVE_UPLOAD_EXPIRY",
+    values.duration(at_least_seconds=60),
+    "An upload in parts that nobody has gone on with for so long is aborted.",
+    "3d",
+    default="24h",
+)
+
 # --- proof and release ------------------------------------------------------------------
 
 EVIDENCE = Setting(

@@ -135,6 +135,8 @@ class PostgresFleet:
                     "enforces_create": capabilities.enforces_create,
                     "returns_digest": capabilities.returns_digest,
                     "etag_is_md5": capabilities.etag_is_md5,
+                    "enforces_signed_parts": capabilities.enforces_signed_parts,
+                    "keeps_refused_parts": capabilities.keeps_refused_parts,
                 },
             )
 

@@ -74,21 +74,27 @@ where w.left_at is null
 -- remember_probe --
 -- Keep what a probe of a store found, in place of what an earlier one did.
 insert into archiver.probe
-    (name, enforces_signed_digest, enforces_create, returns_digest, etag_is_md5, probed_at)
+    (name, enforces_signed_digest, enforces_create, returns_digest, etag_is_md5,
+     enforces_signed_parts, keeps_refused_parts, probed_at)
 values (%(name)s, %(enforces_signed_digest)s, %(enforces_create)s, %(returns_digest)s,
-        %(etag_is_md5)s, clock_timestamp())
+        %(etag_is_md5)s, %(enforces_signed_parts)s, %(keeps_refused_parts)s, clock_timestamp())
 on conflict (name) do update
 set enforces_signed_digest = excluded.enforces_signed_digest,
     enforces_create = excluded.enforces_create,
     returns_digest = excluded.returns_digest,
     etag_is_md5 = excluded.etag_is_md5,
+    enforces_signed_parts = excluded.enforces_signed_parts,
+    keeps_refused_parts = excluded.keeps_refused_parts,
     probed_at = excluded.probed_at
 
 -- recall_probe --
--- What a probe found, unless it is too long ago.
-select enforces_signed_digest, enforces_create, returns_digest, etag_is_md5
+-- What a probe found, unless it is too long ago, or of a release that asked less.
+select enforces_signed_digest, enforces_create, returns_digest, etag_is_md5,
+       enforces_signed_parts, keeps_refused_parts
 from archiver.probe
 where name = %(name)s
+  and enforces_signed_parts is not null
+  and keeps_refused_parts is not null
   and probed_at > clock_timestamp() - make_interval(days => %(days)s)
 
 -- list_workers --

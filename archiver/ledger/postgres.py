@@ -21,6 +21,7 @@ from archiver.ledger.spending import PostgresSpending
 from archiver.ledger.stamps import PostgresStamps
 from archiver.ledger.translation import blaming
 from archiver.ledger.undoing import Undoing
+from archiver.ledger.uploads import PostgresUploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -55,6 +56,9 @@ class PostgresLedger:
         self.fleet = PostgresFleet(self._database, clock, lease_seconds=settings.lease_seconds)
         self.records = PostgresRecords(self._database)
         self.spending = PostgresSpending(self._database)
+        self.uploads = PostgresUploads(
+            self._database, self.fleet, expiry_seconds=settings.upload_expiry_seconds
+        )
 
     def open(self) -> None:
         """Connect.

@@ -17,6 +17,7 @@ from archiver.model import (
     ParkedRow,
     SourceCounts,
     SourceName,
+    UploadCounts,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class PostgresRecords:
             SourceCounts(**{**row, "last_archived_at": _utc(row["last_archived_at"])})
             for row in found
         ]
+
+    def count_uploads(self) -> UploadCounts:
+        with self._database.transaction("count_uploads") as tx:
+            (row,) = fetch(tx, _SQL["count_uploads"], {})
+        return UploadCounts(**row)
 
     def parked(self, source: SourceName | None, limit: int) -> Sequence[ParkedRow]:
         parameters = {"source": source, "limit": limit}

@@ -62,6 +62,12 @@ full join releases p using (source)
 full join outcomes o using (source)
 order by source
 
+-- count_uploads --
+-- How many objects are on their way in parts, and how many of these are abandoned.
+select count(*) as open_count,
+       count(*) filter (where expires_at <= clock_timestamp()) as expired_count
+from archiver.upload
+
 -- list_parked --
 -- What was set aside, the latest first: rows that could not be moved, and hot copies that
 -- could not be let go.

@@ -18,15 +18,20 @@ from archiver.model import (
     FencingToken,
     HotIdentity,
     HotLocation,
+    Part,
     Receipt,
     ReceiptId,
     Recorded,
     RecordedAdoption,
     SourceName,
+    Upload,
+    UploadNumber,
+    UploadPlan,
     WorkerId,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from archiver.ledger.database import Row
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]  # one record of a `jsonb_to_recordset`
 
 _REASON_LENGTH = 1500  # characters; a path may have any number
+_NOBODY = FencingToken(0, WorkerId(0), 0)  # nobody's: no write is let through by it
 
 
 def offer_to_json(offer: Offer) -> Json:
@@ -161,6 +167,30 @@ def recorded_from(row: Row) -> Recorded:
         group_id=row["group_id"],
     )
     return Recorded(ReceiptId(row["receipt_id"]), receipt, row["archived_at"].astimezone(UTC))
+
+
+def upload_from(row: Row, parts: Iterable[Part]) -> Upload:
+    plan = UploadPlan(
+        location=ColdLocation(row["provider"], row["cold_bucket"], ColdKey(row["cold_key"])),
+        origin=row["origin"],
+        size_bytes=row["size_bytes"],
+        part_bytes=row["part_bytes"],
+        source=None if row["source"] is None else SourceName(row["source"]),
+        id=None if row["id"] is None else CandidateId(row["id"]),
+    )
+    return Upload(
+        number=UploadNumber(row["upload_no"]),
+        plan=plan,
+        token=_NOBODY if row["worker_id"] is None else token_from(row),
+        upload_id=row["upload_id"],
+        parts=tuple(parts),
+        begun_at=row["begun_at"].astimezone(UTC),
+        expires_at=row["expires_at"].astimezone(UTC),
+    )
+
+
+def part_from(row: Row) -> Part:
+    return Part(row["number"], row["size_bytes"], Digest(bytes(row["digest"])), row["etag"])
 
 
 def location_from(row: Row) -> HotLocation | None:

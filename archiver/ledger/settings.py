@@ -23,6 +23,7 @@ class LedgerSettings:
     retry_max_seconds: float = 3600.0
     max_attempts: int = 16  # about 5 hours with the two above
     release_grace_seconds: float = 900.0
+    upload_expiry_seconds: float = 86_400.0
     connect_timeout_seconds: int = 10  # libpq takes whole seconds, and no fewer than 2
     statement_timeout_seconds: float = 60.0  # ranking 500,000 jobs takes half a second
     busy_wait_seconds: float = 0.1  # for a row the application holds, in a group

@@ -1664,6 +1664,8 @@ class LedgerContract:
             enforces_create=False,
             returns_digest=True,
             etag_is_md5=True,
+            enforces_signed_parts=False,
+            keeps_refused_parts=True,
         )
         assert ledger.fleet.recall("r2") is None
         ledger.fleet.remember("r2", Capabilities(False, False, False))  # noqa: FBT003

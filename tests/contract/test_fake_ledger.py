@@ -7,6 +7,7 @@ import pytest
 from archiver.ledger.settings import LedgerSettings
 from archiver.model import DatabaseHome, Secret
 from tests.contract import ledger_contract as contract
+from tests.contract.uploads_contract import EXPIRY_SECONDS, Ledger, UploadsContract
 from tests.fakes.clock import ManualClock
 from tests.fakes.ledger import FakeLedger, Tables
 from tests.fakes.table_source import MemorySource
@@ -26,10 +27,18 @@ class FakeWorld:
             retry_max_seconds=contract.RETRY_MAX_SECONDS,
             max_attempts=contract.MAX_ATTEMPTS,
             release_grace_seconds=contract.GRACE_SECONDS,
+            upload_expiry_seconds=EXPIRY_SECONDS,
         )
         ledger = FakeLedger(self._clock, settings=settings, tables=self._tables)
         ledger.fleet.join()
         return ledger
+
+    def leave(self, worker: Ledger) -> None:
+        assert isinstance(worker, FakeLedger)
+        worker.fleet.leave()
+
+    def raise_epoch(self) -> None:
+        self._tables.epoch += 1
 
     def pass_time(self, seconds: float) -> None:
         self._clock.advance(seconds)
@@ -39,6 +48,12 @@ class FakeWorld:
 
 
 class TestFakeLedger(contract.LedgerContract):
+    @pytest.fixture
+    def world(self) -> FakeWorld:
+        return FakeWorld()
+
+
+class TestFakeUploads(UploadsContract):
     @pytest.fixture
     def world(self) -> FakeWorld:
         return FakeWorld()

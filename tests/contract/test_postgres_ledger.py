@@ -12,6 +12,7 @@ from archiver.ledger.migrate import migrate
 from archiver.ledger.postgres import LedgerSettings, PostgresLedger
 from archiver.model import Secret
 from tests.contract import ledger_contract as contract
+from tests.contract.uploads_contract import EXPIRY_SECONDS, Ledger, UploadsContract
 from tests.fakes.clock import ManualClock
 from tests.fakes.table_source import TableSource
 
@@ -28,6 +29,9 @@ set next_attempt_at = next_attempt_at - make_interval(secs => %(seconds)s);
 update archiver.release set due_at = due_at - make_interval(secs => %(seconds)s);
 update archiver.spend set began_at = began_at - make_interval(secs => %(seconds)s);
 update archiver.stamp set confirmed_at = confirmed_at - make_interval(secs => %(seconds)s);
+update archiver.upload
+set begun_at = begun_at - make_interval(secs => %(seconds)s),
+    expires_at = expires_at - make_interval(secs => %(seconds)s);
 update archiver.probe set probed_at = probed_at - make_interval(secs => %(seconds)s);
 """
 
@@ -50,6 +54,7 @@ class PostgresWorld:
             retry_max_seconds=contract.RETRY_MAX_SECONDS,
             max_attempts=contract.MAX_ATTEMPTS,
             release_grace_seconds=contract.GRACE_SECONDS,
+            upload_expiry_seconds=EXPIRY_SECONDS,
             busy_wait_seconds=0.02,
             lone_busy_wait_seconds=0.02,
             max_connections=2,
@@ -58,6 +63,13 @@ class PostgresWorld:
         self._open.enter_context(ledger)
         ledger.fleet.join()
         return ledger
+
+    def leave(self, worker: Ledger) -> None:
+        assert isinstance(worker, PostgresLedger)
+        worker.fleet.leave()
+
+    def raise_epoch(self) -> None:
+        self._hands.execute("update archiver.fleet set epoch = epoch + 1")
 
     def pass_time(self, seconds: float) -> None:
         with psycopg.ClientCursor(self._hands) as cursor:
@@ -91,6 +103,22 @@ class TestPostgresLedger(contract.LedgerContract):
 
 
 class TestPostgresLedgerThroughPooler(contract.LedgerContract):
+    @pytest.fixture
+    def world(self, ledger_url: str, pooler: Pooler) -> Iterator[PostgresWorld]:
+        world = PostgresWorld(pooler.url(ledger_url), direct_url=ledger_url)
+        yield world
+        world.close()
+
+
+class TestPostgresUploads(UploadsContract):
+    @pytest.fixture
+    def world(self, ledger_url: str) -> Iterator[PostgresWorld]:
+        world = PostgresWorld(ledger_url, direct_url=ledger_url)
+        yield world
+        world.close()
+
+
+class TestPostgresUploadsThroughPooler(UploadsContract):
     @pytest.fixture
     def world(self, ledger_url: str, pooler: Pooler) -> Iterator[PostgresWorld]:
         world = PostgresWorld(pooler.url(ledger_url), direct_url=ledger_url)

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from archiver.errors import ForeignDatabase, LeaseLost
+from archiver.errors import ForeignDatabase, LeaseLost, UploadBusy
 from archiver.ledger.backoff import Backoff
 from archiver.ledger.settings import LedgerSettings
 from archiver.model import (
@@ -43,6 +43,7 @@ from archiver.model import (
     Outcome,
     Outlook,
     ParkedRow,
+    Part,
     Pause,
     Receipt,
     ReceiptId,
@@ -58,12 +59,18 @@ from archiver.model import (
     Stamped,
     SweepId,
     SweepRecord,
+    TakenUpload,
     UndoAnswer,
     Undone,
+    Upload,
+    UploadCounts,
+    UploadNumber,
+    UploadPlan,
     Window,
     WorkerId,
     WorkerStatus,
 )
+from tests.fakes.faults import Fault, Faults, reply_lost
 from tests.fakes.table_source import START, MemoryTransaction, RowIsHeld, RowRaises
 
 if TYPE_CHECKING:
@@ -91,6 +98,8 @@ _PAGE_OFFERS = 500
 _SPEND_ROW_SECONDS = 300.0
 _SETTLE_SECONDS = 86400.0
 _MARGIN_SECONDS = 300.0
+
+_NOBODY = FencingToken(0, WorkerId(0), 0)
 
 _Key = tuple[SourceName, CandidateId]
 
@@ -147,6 +156,8 @@ class Tables:
     spend: dict[float, int] = field(default_factory=dict)  # bytes, by when their row began
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     stamps: dict[tuple[SourceName, ColdPlace, int], _StampRow] = field(default_factory=dict)
+    uploads: dict[UploadNumber, _UploadRow] = field(default_factory=dict)
+    upload_numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     new_nonce: Callable[[], str] = lambda: str(uuid4())
 
@@ -189,6 +200,7 @@ class FakeLedger:
         self.fleet = FakeFleet(self)
         self.records = FakeRecords(self)
         self.spending = FakeSpending(self)
+        self.uploads = FakeUploads(self)
 
     def another(self) -> FakeLedger:
         """Another worker of the same fleet; it has not joined yet."""
@@ -430,6 +442,184 @@ class FakeStamps:
             row = self._tables.stamps_at(self._source, place).get(stamp.number)
             if row is not None and row.stamp.nonce == stamp.nonce and row.confirmed_at is None:
                 row.confirmed_at = self._ledger.clock.monotonic()
+
+
+@dataclass
+class _UploadRow:
+    plan: UploadPlan
+    begun_at: datetime
+    expires_at: datetime
+    token: FencingToken | None = None  # None: nobody owns it
+    upload_id: str | None = None
+    is_current: bool = True
+    parts: dict[int, Part] = field(default_factory=dict)  # by number
+
+
+class FakeUploads:
+    """`faults` take the method's name, and the plan's cold key; for `save_part` the number."""
+
+    def __init__(self, ledger: FakeLedger) -> None:
+        self._ledger = ledger
+        self._tables = ledger.tables
+        self._seen_number = 0  # what is ours above it was given by a reply that got lost
+        self.faults = Faults()
+
+    def take(self, plan: UploadPlan) -> TakenUpload:
+        with self._crossing("take", plan.location.key):
+            self._ledger.fleet.require_lease()
+            there = next(
+                (
+                    (number, row)
+                    for number, row in self._tables.uploads.items()
+                    if row.is_current and row.plan.location == plan.location
+                ),
+                None,
+            )
+            if there is not None and self._is_anothers(there[1]):
+                raise UploadBusy(where=str(plan.location))
+            stale = [
+                number
+                for number, row in self._tables.uploads.items()
+                if _is_stale(row, plan) and not self._is_anothers(row)
+            ]
+            if there is None or there[0] in stale:
+                number = UploadNumber(next(self._tables.upload_numbers))
+                now = self._ledger.clock.now()
+                self._tables.uploads[number] = _UploadRow(plan, now, now)
+            else:
+                number = there[0]
+            row = self._tables.uploads[number]
+            row.plan, row.expires_at = plan, self._expiry()
+            taken = TakenUpload(self._own(number), tuple(map(self._set_aside, stale)))
+        self._note([taken.upload, *taken.stale])
+        return taken
+
+    def begun(self, upload: Upload, upload_id: str) -> Upload:
+        with self._crossing("begun", upload.plan.location.key):
+            row = self._mine(upload)
+            is_known, row.upload_id = row.upload_id == upload_id, upload_id
+            if not is_known:
+                row.parts.clear()
+        parts = upload.parts if is_known else ()
+        return replace(upload, upload_id=upload_id, parts=parts)
+
+    def save_part(self, upload: Upload, part: Part) -> None:
+        with self._crossing("save_part", part.number):
+            row = self._mine(upload)
+            if row.upload_id != upload.upload_id:
+                raise UploadBusy(where=str(upload.plan.location))
+            row.parts[part.number], row.expires_at = part, self._expiry()
+
+    def require(self, upload: Upload) -> None:
+        with self._crossing("require", upload.plan.location.key):
+            self._mine(upload)
+
+    def forget(self, upload: Upload) -> None:
+        with self._crossing("forget", upload.plan.location.key):
+            self._ledger.fleet.require_lease()
+            if self._is_mine(upload):
+                del self._tables.uploads[upload.number]
+
+    def give_back(self, upload: Upload) -> None:
+        with self._crossing("give_back", upload.plan.location.key):
+            if self._is_mine(upload):
+                self._tables.uploads[upload.number].token = None
+
+    def expired(self, limit: int) -> Sequence[Upload]:
+        with self._crossing("expired", None):
+            self._ledger.fleet.require_lease()
+            now = self._ledger.clock.now()
+            due = [
+                (row.expires_at, number)
+                for number, row in self._tables.uploads.items()
+                if row.expires_at <= now and (self._is_unseen(row) or not self._is_owned(row))
+            ]
+            uploads = [self._own(number) for _, number in sorted(due)[:limit]]
+        self._note(uploads)
+        return uploads
+
+    def uploads(self) -> Sequence[Upload]:
+        with self._crossing("uploads", None):
+            tables = self._tables
+            found = [_upload(number, row) for number, row in tables.uploads.items()]
+        return sorted(found, key=lambda it: (it.begun_at, it.number))
+
+    @contextmanager
+    def _crossing(self, operation: str, subject: object) -> Iterator[None]:
+        fault: Fault = self.faults.begin(operation, subject)
+        with self._tables.lock:
+            yield
+        reply_lost(fault)
+
+    def _own(self, number: UploadNumber) -> Upload:
+        row = self._tables.uploads[number]
+        row.token = self._ledger.fleet.new_token()
+        return _upload(number, row)
+
+    def _set_aside(self, number: UploadNumber) -> Upload:
+        row = self._tables.uploads[number]
+        row.is_current = False
+        row.expires_at = min(row.expires_at, self._ledger.clock.now())
+        return self._own(number)
+
+    def _mine(self, upload: Upload) -> _UploadRow:
+        self._ledger.fleet.require_lease()
+        if not self._is_mine(upload):
+            raise UploadBusy(where=str(upload.plan.location))
+        return self._tables.uploads[upload.number]
+
+    def _is_mine(self, upload: Upload) -> bool:
+        row = self._tables.uploads.get(upload.number)
+        return row is not None and row.token == upload.token and self._is_owned(row)
+
+    def _is_owned(self, row: _UploadRow) -> bool:
+        """By a live worker, this one or another."""
+        return row.token is not None and (
+            row.token.epoch == self._tables.epoch
+            and self._ledger.fleet.is_alive(row.token.worker)
+        )
+
+    def _is_anothers(self, row: _UploadRow) -> bool:
+        is_own = row.token is not None and row.token.worker == self._ledger.fleet.worker
+        return self._is_owned(row) and not is_own
+
+    def _is_unseen(self, row: _UploadRow) -> bool:
+        return (
+            row.token is not None
+            and row.token.worker == self._ledger.fleet.worker
+            and row.token.number > self._seen_number
+        )
+
+    def _expiry(self) -> datetime:
+        seconds = self._ledger.settings.upload_expiry_seconds
+        return self._ledger.clock.now() + timedelta(seconds=seconds)
+
+    def _note(self, uploads: Sequence[Upload]) -> None:
+        with self._tables.lock:
+            numbers = [upload.token.number for upload in uploads]
+            self._seen_number = max([self._seen_number, *numbers])
+
+
+def _is_stale(row: _UploadRow, plan: UploadPlan) -> bool:
+    """Whether a plan makes this upload useless."""
+    if row.plan.location == plan.location:
+        promised = (plan.origin, plan.size_bytes, plan.part_bytes)
+        held = (row.plan.origin, row.plan.size_bytes, row.plan.part_bytes)
+        return not row.is_current or held != promised
+    is_of_row = plan.source is not None
+    return is_of_row and (row.plan.source, row.plan.id) == (plan.source, plan.id)
+
+
+def _upload(number: UploadNumber, row: _UploadRow) -> Upload:
+    return Upload(
+        number=number,
+        plan=row.plan,
+        token=row.token or _NOBODY,
+        upload_id=row.upload_id,
+        parts=tuple(row.parts[part] for part in sorted(row.parts)),
+        begun_at=row.begun_at,
+        expires_at=row.expires_at,
+    )
 
 
 class FakeSpending:
@@ -1009,6 +1199,11 @@ class FakeRecords:
             names |= {it.receipt.source for it in self._tables.receipts}
             names |= {it.adoption.source for it, _ in self._tables.adopted}
             return [self._count(name) for name in sorted(names)]
+
+    def count_uploads(self) -> UploadCounts:
+        with self._tables.lock:
+            now, rows = self._ledger.clock.now(), self._tables.uploads.values()
+            return UploadCounts(len(rows), sum(row.expires_at <= now for row in rows))
 
     def _count(self, name: SourceName) -> SourceCounts:
         tables = self._tables

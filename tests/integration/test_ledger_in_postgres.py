@@ -36,6 +36,7 @@ from archiver.model import (
     SourceName,
 )
 from tests.contract.ledger_contract import proof
+from tests.contract.uploads_contract import part, plan
 from tests.fakes.clock import ManualClock
 from tests.fakes.table_source import TableSource, page
 
@@ -229,7 +230,8 @@ def test_the_worker_needs_no_right_to_change_receipts_or_outcomes(
             grant select on all tables in schema archiver to {name};
             grant insert on archiver.place, archiver.receipt, archiver.outcome to {name};
             grant insert, update, delete
-                on archiver.worker, archiver.probe, archiver.claim, archiver.release to {name};
+                on archiver.worker, archiver.probe, archiver.claim, archiver.release,
+                   archiver.upload, archiver.upload_part to {name};
             grant select, update on pages to {name};
         """)
         with new_ledger(_as_role(url, name)) as ledger:
@@ -250,8 +252,22 @@ def _whole_life(ledger: PostgresLedger, rows: TableSource) -> None:
     releases.released(ends)
     assert len(ends) == ledger.records.counts()[0].released_count == 1
     assert ledger.records.retry(None, None) == 2
+    _send_in_parts(ledger)
     ledger.fleet.beat()
     ledger.fleet.leave()
+
+
+def _send_in_parts(ledger: PostgresLedger) -> None:
+    uploads = ledger.uploads
+    uploads.take(plan(origin="older"))
+    taken = uploads.take(plan())
+    uploads.forget(*taken.stale)
+    upload = uploads.begun(taken.upload, "id-1")
+    uploads.save_part(upload, part(1))
+    uploads.require(upload)
+    uploads.give_back(upload)
+    assert uploads.expired(9) == []
+    assert ledger.records.count_uploads().open_count == 1
 
 
 # --- replies that got lost -------------------------------------------------------------------
@@ -264,7 +280,7 @@ def test_what_a_lost_reply_claimed_is_claimed_again(
     rows.plant(page("a"), page("b"))
     claims = ledger.claims(rows)
     [known] = claims.claim(1).claims
-    with _lost_replies(ledger):
+    with lost_replies(ledger):
         with pytest.raises(LedgerUnavailable):
             claims.claim(9)
         with pytest.raises(LedgerUnavailable):
@@ -283,7 +299,7 @@ def test_what_a_lost_reply_claimed_to_release_is_claimed_again(
     rows.plant(page("a"))
     claims, releases = ledger.claims(rows), ledger.releases(rows)
     claims.record([proof(claim) for claim in claims.claim(9).claims])
-    with _lost_replies(ledger), pytest.raises(LedgerUnavailable):
+    with lost_replies(ledger), pytest.raises(LedgerUnavailable):
         releases.claim_release(9)
 
     assert len(releases.claim_release(9)) == 1
@@ -296,7 +312,7 @@ def test_a_lost_reply_to_record_is_settled_by_asking_again(
     rows.plant(page("a"))
     claims = ledger.claims(rows)
     receipts = [proof(claim) for claim in claims.claim(9).claims]
-    with _lost_replies(ledger), pytest.raises(LedgerUnavailable):
+    with lost_replies(ledger), pytest.raises(LedgerUnavailable):
         claims.record(receipts)
 
     assert claims.record(receipts) == [Answer.ACCEPTED]
@@ -611,7 +627,7 @@ def _as_role(url: str, name: str) -> str:
 
 
 @contextmanager
-def _lost_replies(ledger: PostgresLedger) -> Iterator[None]:
+def lost_replies(ledger: PostgresLedger) -> Iterator[None]:
     """Every transaction commits, and then its connection is found to be dead."""
     transaction = ledger._database.transaction
 

@@ -81,6 +81,22 @@ def test_a_worker_claims_and_lets_go(worker: psycopg.Connection) -> None:
     assert worker.execute("delete from archiver.release").rowcount == 1
 
 
+def test_a_worker_keeps_record_of_an_upload(worker: psycopg.Connection) -> None:
+    worker.execute("""
+        insert into archiver.upload
+            (provider, cold_bucket, cold_key, origin, part_bytes, expires_at)
+        values ('s3', 'cold', 'k', 'etag', 1, now())
+    """)
+    worker.execute("""
+        insert into archiver.upload_part (upload_no, number, size_bytes, digest, etag)
+        select upload_no, 1, 1, sha256('x'), 'e' from archiver.upload
+    """)
+    assert worker.execute("select * from archiver.live_worker").fetchall() == []
+    assert worker.execute("update archiver.upload set upload_id = 'id'").rowcount == 1
+    assert worker.execute("delete from archiver.upload").rowcount == 1
+    assert worker.execute("select * from archiver.upload_part").fetchall() == []
+
+
 def test_a_worker_adopts_and_can_release_nothing_of_that(worker: psycopg.Connection) -> None:
     worker.execute("""
         with place as (
@@ -182,7 +198,7 @@ def test_every_table_of_the_ledger_was_thought_of(worker: psycopg.Connection) ->
 
     # A worker adds to stamp too, but not to every column of it.
     assert {name for (name,) in read_only} == {"fleet", "schema_version", "stamp"}
-    assert len(may_write) == 13
+    assert len(may_write) == 15
 
 
 def _install(url: str) -> None:

@@ -44,6 +44,7 @@ from archiver.model import (
     Takeover,
     UndoAnswer,
     Undone,
+    UploadCounts,
     WorkerId,
     WorkerStatus,
 )
@@ -122,11 +123,15 @@ class FakeRecords:
     parked_rows: tuple[ParkedRow, ...]
     adopted: tuple[int, int] = (0, 0)  # and of these unproven
     histories: tuple[History, ...] = (HISTORY,)
+    upload_counts: UploadCounts = field(default_factory=lambda: UploadCounts(0, 0))
 
     def counts(self) -> Sequence[SourceCounts]:
         return [
             SourceCounts(SOURCE, 1, 2, 7, 3, 12_345, 1024**3, 4, 5, 6, 8, AT, *self.adopted)
         ]
+
+    def count_uploads(self) -> UploadCounts:
+        return self.upload_counts
 
     def parked(self, source: SourceName | None, limit: int) -> Sequence[ParkedRow]:
         return [row for row in self.parked_rows if source in (None, row.source)][:limit]

@@ -40,6 +40,7 @@ from archiver.model import (
     Stopped,
     Summary,
     Takeover,
+    UploadCounts,
 )
 from tests.unit.cli.fake_app import (
     AT,
@@ -480,6 +481,18 @@ def test_status_tells_what_is_spent_of_the_egress_budget() -> None:
     nothing = _run("status", FakeApp(egress=Spent(budget, 0, None))).out.splitlines()[1]
     assert nothing == "egress: 0 B spent of 200 GiB in 30 d, 200 GiB left"
     assert json.loads(_run("status --json").out)["egress"] is None
+
+
+def test_status_tells_of_uploads_in_parts_where_there_are_any() -> None:
+    app = FakeApp()
+    assert "uploads" not in _run("status", app).out
+    app.records.upload_counts = UploadCounts(open_count=1200, expired_count=3)
+
+    line = _run("status", app).out.splitlines()[1]
+    told = json.loads(_run("status --json", app).out)["uploads"]
+
+    assert line == "uploads in parts: 1,200 under way, 3 of them past their expiry"
+    assert told == {"open_count": 1200, "expired_count": 3}
 
 
 @pytest.mark.parametrize(

@@ -316,6 +316,7 @@ class Worker:
         self._releases = _Between(ledger.releases(world.rows), "releases", self)
         self._spending = _Between(ledger.spending, "spending", self)
         self._stamps = _Between(ledger.stamps(world.rows.name), "stamps", self)
+        self.uploads = cast("Uploads", _Between(ledger.uploads, "uploads", self))
         self.vouched = Vouched()
         self.egress = Egress(
             Allowance(),
