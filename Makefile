@@ -36,9 +36,10 @@ soak: .venv/ready ## Kill workers at random moments, for half an hour: ROUNDS=40
 mutants: .venv/ready ## Break the code on purpose, some sixty times: each is caught, and by which test
 	@$(BIN)/python -m tests.mutants
 
-bench: .venv/ready ## Objects/s beside a plain boto3 pool, and by width, where versitygw is installed
+bench: .venv/ready ## Objects/s beside a boto3 pool and by width, where versitygw is installed; a copy beside hashlib
 	@$(BIN)/python -m bench.main_job
 	@$(BIN)/python -m bench.width
+	@$(BIN)/python -m bench.transfer
 
 check: .venv/ready check-lock ## Style, types, imports, lock files
 	@$(BIN)/ruff check .

@@ -11,11 +11,15 @@ from archiver import errors, events
 from archiver.app import Archiver, migrate, open_archiver
 from archiver.by_hand import sweep_by_hand
 from archiver.config import Settings
+from archiver.engine.landing_file import LandingFile
 from archiver.engine.run import SweepPlan
 from archiver.engine.stop import Stop
+from archiver.engine.transfer import TransferResult, stream_transfer
+from archiver.formats.checkpoint import Checkpoint
+from archiver.formats.parts import DATACENTER, EDGE, TACTICAL, Profile, custom_profile
 from archiver.ledger.migrate import migrate as migrate_ledger
 from archiver.ledger.postgres import LedgerSettings, PostgresLedger
-from archiver.model import EgressBudget, Evidence, Secret, Summary
+from archiver.model import Digest, EgressBudget, Evidence, Secret, Summary
 from archiver.ops.clock import SystemClock
 from archiver.reading import Archive, ArchivedObject, ArchivedUrl, open_archive
 from archiver.sources.plugins import PluginSource
@@ -30,18 +34,25 @@ from archiver.stores.s3 import S3Settings
 from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
 
 __all__ = [
+    "DATACENTER",
+    "EDGE",
     "PROVIDERS",
+    "TACTICAL",
     "Archive",
     "ArchivedObject",
     "ArchivedUrl",
     "Archiver",
+    "Checkpoint",
+    "Digest",
     "EgressBudget",
     "Evidence",
     "FileColdStore",
     "FileHotStore",
+    "LandingFile",
     "LedgerSettings",
     "PluginSource",
     "PostgresLedger",
+    "Profile",
     "S3ColdStore",
     "S3HotStore",
     "S3Settings",
@@ -55,6 +66,8 @@ __all__ = [
     "SupabaseSettings",
     "SweepPlan",
     "SystemClock",
+    "TransferResult",
+    "custom_profile",
     "errors",
     "events",
     "migrate",
@@ -62,5 +75,6 @@ __all__ = [
     "open_archive",
     "open_archiver",
     "probe_cold",
+    "stream_transfer",
     "sweep_by_hand",
 ]

@@ -11,6 +11,11 @@
     |   |-- NoEgressLeft            the budget has no room for a read
     |   |-- UploadBusy              another worker sends this very object
     |   |-- UploadMissing           the store knows no such upload (any more)
+    |   |-- TransferBroken          a source or a target failed: says where
+    |   |   |-- TransferTimedOut
+    |   |   `-- TargetFull
+    |   |-- TransferStopped         as it was asked to
+    |   |-- TargetBusy              another process writes to that file
     |   `-- Mismatch                bytes or sizes disagree; tried three times, then parked
     |       |-- SizeMismatch
     |       |-- DigestMismatch
@@ -18,6 +23,9 @@
     |       |-- UnreadableContent
     |       |-- ColdMismatch
     |       |-- ObjectChanged           another object lies there than the one that was begun
+    |       |-- SourceSizeMismatch      of a transfer, as the next two
+    |       |-- SourceDigestMismatch
+    |       |-- SourceChanged
     |       `-- HoldingDamaged      what another worker archived is not what was promised
     |-- PermanentError            park: waiting will not help
     |   |-- ObjectMissing           proven, with a control
@@ -29,6 +37,9 @@
     |   |-- OnePlace
     |   |-- UnusableName            the store cannot hold an object of that name
     |   |-- KeyTaken                a create found the key in use
+    |   |-- CheckpointUnusable      of a transfer, as the next two
+    |   |-- TargetMisplaced
+    |   |-- TargetUnusable
     |   |-- RowMissing              the reader's own, from here on
     |   |-- BadPointer
     |   |-- WrongBytes
@@ -56,8 +67,11 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # the file system, or what this user may have of it
 
 
 @dataclass(kw_only=True, eq=False)  # eq=False: an exception must stay hashable
@@ -169,6 +183,52 @@ class UploadMissing(TransientError):
 
 
 @dataclass(kw_only=True, eq=False)
+class TransferBroken(TransientError):
+    """A transfer broke off."""
+
+    doing: Literal["reading", "skipping", "writing", "syncing"]
+    offset: int  # in the object, where it failed
+    code: str  # an errno, or the name of another error
+    message: str = ""
+    hint: ClassVar[str] = "Go on from its last checkpoint: what lies before that is durable."
+
+
+@dataclass(kw_only=True, eq=False)
+class TransferTimedOut(TransferBroken):
+    """The source or the target of a transfer took too long."""
+
+    code: str = "timeout"
+    timeout_seconds: float
+    hint: ClassVar[str] = (
+        "The thread that waits for it is left behind, so open both anew; then go on from the "
+        "last checkpoint."
+    )
+
+
+class TargetFull(TransferBroken):
+    """The target of a transfer has no room left."""
+
+    hint: ClassVar[str] = "Make room there, then go on from the last checkpoint."
+
+
+@dataclass(kw_only=True, eq=False)
+class TransferStopped(TransientError):
+    """A transfer was asked to stop."""
+
+    offset: int
+    reason: str
+    hint: ClassVar[str] = "Go on from its last checkpoint."
+
+
+@dataclass(kw_only=True, eq=False)
+class TargetBusy(TransientError):
+    """Another process writes to this file."""
+
+    where: str
+    hint: ClassVar[str] = "Wait until it is done."
+
+
+@dataclass(kw_only=True, eq=False)
 class Mismatch(TransientError):
     """Two things that must be equal are not."""
 
@@ -217,6 +277,31 @@ class ObjectChanged(Mismatch):
     """The object changed while it was read."""
 
     hint: ClassVar[str] = "Nothing was archived of it: it is begun anew."
+
+
+class SourceSizeMismatch(Mismatch):
+    """The source of a transfer does not have the size that was promised."""
+
+    hint: ClassVar[str] = (
+        "One that was cut goes on from the last checkpoint. One that is too long is another "
+        "object: the target was cut, and the next try starts at the beginning."
+    )
+
+
+class SourceDigestMismatch(Mismatch):
+    """What was transferred does not have the digest that was promised."""
+
+    hint: ClassVar[str] = (
+        "The target was cut and the checkpoint reset: the next try starts at the beginning."
+    )
+
+
+class SourceChanged(Mismatch):
+    """The source is not the one that was begun, and it cannot be read from its beginning."""
+
+    hint: ClassVar[str] = (
+        "Open it anew: the checkpoint was reset, so the next try starts at the beginning."
+    )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -314,6 +399,36 @@ class KeyTaken(PermanentError):
     """The cold key is in use."""
 
     where: str
+
+
+@dataclass(kw_only=True, eq=False)
+class CheckpointUnusable(PermanentError):
+    """What was kept of a transfer is no checkpoint."""
+
+    problem: str
+    where: str = ""
+    hint: ClassVar[str] = "Begin without it: the object is transferred from its beginning."
+
+
+@dataclass(kw_only=True, eq=False)
+class TargetMisplaced(PermanentError):
+    """The target does not stand where the transfer goes on, and cannot be put there."""
+
+    expected: int
+    found: int | str
+    hint: ClassVar[str] = (
+        "Nothing was written. A target holds one object, from its first byte on: give one that "
+        "is empty, or begin without the checkpoint."
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class TargetUnusable(PermanentError):
+    """A file cannot be written there."""
+
+    where: str
+    code: str
+    message: str = ""
 
 
 @dataclass(kw_only=True, eq=False)

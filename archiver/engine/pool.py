@@ -3,6 +3,8 @@
 All state of a sweep belongs to the thread that calls `turn`: work runs anywhere, but what
 follows from it runs there. So the sweep needs no locks, and a pool of a test can run one
 piece at a time, in any order.
+
+A `SideThread` is for what may hang and must not: foreign code, waited for so long.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import queue
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from archiver.errors import ArchiverError
 
@@ -198,3 +200,87 @@ def hand_over(
         failed(error)
     else:
         raise error
+
+
+class NotInTime(Exception):
+    """A side thread did not get on in time; it is left behind."""
+
+
+class SideThread:
+    """One thread that runs errands for its owner, one after the other.
+
+    One that hangs is left behind as a daemon: nothing ends a thread that is in a system call.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._errands: queue.SimpleQueue[Errand[Any] | None] = queue.SimpleQueue()
+        self._last: Errand[Any] | None = None
+        self._thread = threading.Thread(
+            target=self._serve, name=f"archiver-{name}", daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for an errand under way, a second at most; then leave it behind."""
+        self._errands.put(None)
+        is_hung = self._last is not None and self._last.is_abandoned
+        self._thread.join(timeout=0.0 if is_hung else _CLOSE_SECONDS)
+
+    def begin(self, work: Callable[[Callable[[], None]], T]) -> Errand[T]:
+        """Begin what comes next. `work` is given a function to call whenever it got on."""
+        self._last = errand = Errand(work)
+        self._errands.put(errand)
+        return errand
+
+    def _serve(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            errand.run()
+
+
+class Errand(Generic[T]):
+    """Something a side thread does, and its owner waits for."""
+
+    def __init__(self, work: Callable[[Callable[[], None]], T]) -> None:
+        self._work = work
+        self._told: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: it has ended
+        self._is_sign_due = True  # no more than one sign waits to be seen
+        self.is_abandoned = False
+        self._result: T | None = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """On the side thread, once."""
+        work = self._work
+        del self._work  # whoever keeps the errand keeps nothing of what it worked on
+        try:
+            self._result = work(self._got_on)
+        except BaseException as exc:  # noqa: BLE001  # handed to the owner, whatever it is
+            self._error = exc
+        self._told.put(True)  # noqa: FBT003  # a queue's put has no names
+
+    def wait(self, timeout_seconds: float) -> T:
+        """The result, for as long as no more than so many seconds pass without a sign.
+
+        Raises:
+            NotInTime: It hangs. Should it wake up, it ends at its next sign.
+        """
+        timeout_seconds = min(timeout_seconds, threading.TIMEOUT_MAX)
+        try:
+            while not self._told.get(timeout=timeout_seconds):
+                self._is_sign_due = True
+        except queue.Empty:
+            self.is_abandoned = True
+            raise NotInTime from None
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]  # it has ended, and without an error
+
+    def _got_on(self) -> None:
+        if self.is_abandoned:
+            raise NotInTime
+        if self._is_sign_due:
+            self._is_sign_due = False
+            self._told.put(False)  # noqa: FBT003

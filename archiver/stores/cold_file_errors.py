@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from archiver.errors import (
+    NO_ROOM,
     ArchiverError,
     ObjectDenied,
     StoreDenied,
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _READS = {"read", "readback"}
-_FULL = {errno.ENOSPC, errno.EDQUOT}  # the file system, or what this user may have of it
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def _error(exc: OSError, operation: str, where: str) -> ArchiverError:
     if exc.errno in {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}:
         reason = exc.strerror or code
         return UnusableName(store="cold", where=where, reason=reason)
-    unavailable = StoreFull if exc.errno in _FULL else StoreUnavailable
+    unavailable = StoreFull if exc.errno in NO_ROOM else StoreUnavailable
     return unavailable(
         store="cold",
         operation=operation,

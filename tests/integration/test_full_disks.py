@@ -6,6 +6,7 @@ once there is room the next sweep goes on by itself.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -17,6 +18,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from archiver.engine.landing_file import LandingFile
+from archiver.engine.transfer import stream_transfer
+from archiver.errors import TargetFull
+from archiver.formats.parts import custom_profile
 from tests.harness.command import environment
 from tests.harness.scene import COLD_BUCKET
 from tests.harness.worker import WorkerProcess
@@ -24,6 +29,7 @@ from tests.harness.worker import WorkerProcess
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from archiver.engine.transfer import TransferResult
     from tests.harness.scene import Scene
 
 TIMEOUT_SECONDS = 60
@@ -119,6 +125,39 @@ def mounted(path: Path, size: str) -> Iterator[None]:
 
 def root_runs(*command: str | Path) -> None:
     subprocess.run(command, capture_output=True, check=True)
+
+
+# --- under a file that is transferred ---------------------------------------------------------
+
+
+def test_a_transfer_to_a_full_disk_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    body, profile = incompressible(1 << 20), custom_profile(1 << 16, 1)
+    with mounted(tmp_path, "512k"):
+
+        def bring() -> TransferResult:
+            with LandingFile(tmp_path / "object") as landing:
+                result = stream_transfer(
+                    io.BytesIO(body),
+                    landing.target,
+                    profile,
+                    landing.checkpoint(),
+                    landing.save,
+                    total_size=len(body),
+                )
+                landing.land(result)
+                return result
+
+        for _ in range(2):
+            with pytest.raises(TargetFull, match="Make room there"):
+                bring()
+            assert not (tmp_path / "object").exists()
+        root_runs("mount", "-o", "remount,size=4m", tmp_path)
+
+        result = bring()
+
+        assert result.resumed
+        assert (tmp_path / "object").read_bytes() == body
+        assert [entry.name for entry in tmp_path.iterdir()] == ["object"]
 
 
 # --- under Postgres -------------------------------------------------------------------------

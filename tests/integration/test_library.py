@@ -15,6 +15,7 @@ import pytest
 
 import archiver.api
 from archiver.api import (
+    Digest,
     EgressBudget,
     Evidence,
     FileColdStore,
@@ -68,7 +69,14 @@ def set_environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, s
 
 
 def test_every_block_of_the_page_is_run_here_and_needs_one_module() -> None:
-    assert BLOCKS.keys() == {"settings", "events", "stop", "by-hand"}
+    assert BLOCKS.keys() == {
+        "settings",
+        "events",
+        "stop",
+        "by-hand",
+        "copy",
+        "landing",
+    }
     for block in BLOCKS.values():
         ours = [
             (node.module, name.name)
@@ -160,6 +168,48 @@ def test_a_sweep_is_stopped_by_its_observer_and_the_next_one_goes_on(scene: Scen
     assert second.state == "done"
     assert first.archived + second.archived == len(pages)
     assert scene.lost() == []
+
+
+# --- copying --------------------------------------------------------------------------------
+
+
+def test_a_copy_that_is_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The source is cut at first: the page's second part goes on with all of it."""
+    body = bytes(range(256)) * 8192
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(body[: 3 << 19])
+    first, _, then = BLOCKS["copy"].partition("with open(source_path")
+    later = then.index("with open(source_path")
+
+    namespace: dict[str, Any] = {
+        "source_path": source,
+        "target_path": target,
+        "promised": Digest.of(body),
+        "size": len(body),
+    }
+    parts = (first, "with open(source_path" + then[:later], then[later:])
+    for part in parts:
+        exec(compile(part, "library.md: copy", "exec"), namespace)  # noqa: S102
+        source.write_bytes(body if "print(exc)" in part else source.read_bytes())
+
+    assert target.read_bytes() == body
+    told = capsys.readouterr().out
+    assert "75%" in told
+    assert "expected=2097152 seen=1572864" in told
+    assert told.endswith("True 524288 2097152\n")
+
+
+def test_a_file_that_lands(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"some bytes")
+
+    left = run_block(
+        "landing", source_path=source, target_path=target, promised=Digest.of(b"some bytes")
+    )
+
+    assert target.read_bytes() == b"some bytes"
+    assert not left["result"].resumed
+    assert {entry.name for entry in tmp_path.iterdir()} == {"source", "target"}
 
 
 # --- by hand --------------------------------------------------------------------------------

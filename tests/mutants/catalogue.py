@@ -49,6 +49,8 @@ _HOSTILE = "tests/faults/test_hostile_input.py"
 _CONTENT = "tests/unit/formats/test_content.py"
 _PLUGIN_ROWS = "tests/integration/test_hostile_plugin.py"
 _NO_FILES = "tests/integration/test_no_plain_files.py"
+_TRANSFER = "tests/unit/engine/test_transfer.py"
+_LANDING = "tests/unit/engine/test_landing_file.py"
 
 _OF_A_MOVE = (
     _mutant(
@@ -763,6 +765,99 @@ _OF_WHAT_IS_TOLD = (
     ),
 )
 
+_OF_A_TRANSFER = (
+    _mutant(
+        "checkpoint before sync",
+        "A checkpoint names bytes that a power cut takes back.",
+        (f"{_TRANSFER}::test_p03_a_file_is_synced_before_each_checkpoint",),
+        Edit(
+            "archiver/engine/transfer.py",
+            "            self._writer.sync(self._offset)\n            self._tell()\n",
+            "            self._tell()\n",
+        ),
+    ),
+    _mutant(
+        "an unwritten chunk counts",
+        "The digest of a checkpoint is of more than was written, so no resume ever fits it.",
+        (f"{_TRANSFER}::test_p02_the_last_checkpoint_is_the_progress_on_a_failed_write",),
+        Edit(
+            "archiver/engine/transfer.py",
+            "        ahead = self._hash.copy()",
+            "        ahead = self._hash",
+        ),
+    ),
+    _mutant(
+        "a resume appends",
+        "Half a chunk that a failed write left stays in the middle of the object.",
+        (f"{_TRANSFER}::test_p03_bytes_beyond_the_offset_are_cut_on_resume",),
+        Edit(
+            "archiver/engine/bounded_streams.py",
+            "    if end != offset and not _is_device(target):",
+            "    if end < offset and not _is_device(target):",
+        ),
+    ),
+    _mutant(
+        "a changed source is resumed",
+        "The first half is of one object, the second of another.",
+        (f"{_TRANSFER}::test_p08_a_source_that_changed_starts_over_and_that_is_said",),
+        Edit(
+            "archiver/engine/transfer.py",
+            '        return None if is_same else "bytes"\n',
+            '        return None if is_same or begun else "bytes"\n',
+        ),
+    ),
+    _mutant(
+        "a long source passes",
+        "What is longer than promised is taken for it, cut.",
+        (f"{_TRANSFER}::test_p04_any_difference_from_the_declared_size_is_an_error",),
+        Edit(
+            "archiver/engine/transfer.py",
+            "        return total_size is None or self._reader.is_at_end(self._offset)\n",
+            "        return True\n",
+        ),
+    ),
+    _mutant(
+        "a mismatch poisons",
+        "After a wrong digest every try resumes at the end, and fails again.",
+        (f"{_TRANSFER}::test_p05_after_a_mismatch_the_next_try_starts_clean",),
+        Edit(
+            "archiver/engine/transfer.py",
+            "                self._start_clean()\n            raise mismatch\n",
+            "                pass\n            raise mismatch\n",
+        ),
+    ),
+    _mutant(
+        "who was given up writes on",
+        "A write that hung wakes up and goes on, into what was resumed meanwhile.",
+        (f"{_TRANSFER}::test_p12_who_wakes_up_after_it_was_given_up_writes_no_more",),
+        Edit(
+            "archiver/engine/pool.py",
+            "        if self.is_abandoned:\n            raise NotInTime\n",
+            "        if self.is_abandoned:\n            pass\n",
+        ),
+    ),
+    _mutant(
+        "half a file lands",
+        "A file that holds less than was transferred gets its name.",
+        (f"{_LANDING}::test_what_is_not_whole_does_not_land",),
+        Edit(
+            "archiver/engine/landing_file.py",
+            "            if size_bytes != result.total_size:\n",
+            "            if size_bytes > result.total_size:\n",
+        ),
+    ),
+    _mutant(
+        "a landed file is written into",
+        "Who waited for the lock writes into the file that has landed.",
+        (f"{_LANDING}::test_who_opened_the_part_just_before_it_landed_leaves_it_alone",),
+        Edit(
+            "archiver/engine/landing_file.py",
+            "            is_landed = True\n",
+            "            is_landed = False\n",
+        ),
+    ),
+)
+
 MUTANTS = (
     *_OF_A_MOVE,
     *_OF_A_PROOF,
@@ -771,4 +866,5 @@ MUTANTS = (
     *_OF_THE_LEDGER,
     *_OF_A_SWEEP,
     *_OF_WHAT_IS_TOLD,
+    *_OF_A_TRANSFER,
 )

@@ -6,11 +6,13 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from archiver.engine.pool import ThreadPool
+import pytest
+
+from archiver.engine.pool import NotInTime, SideThread, ThreadPool
 from archiver.ops.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from archiver.errors import ArchiverError
 
@@ -130,3 +132,55 @@ def test_threads_of_a_wider_time_are_there_when_it_widens_again() -> None:
         gate.wait_until_run(4)
         assert names == {thread.name for thread in threading.enumerate()}
         gate.let_go(4)
+
+
+def test_a_side_thread_runs_one_errand_after_the_other() -> None:
+    with SideThread("test") as side:
+        order: list[int] = []
+        errands = [side.begin(lambda _: order.append(len(order))) for _ in range(5)]
+        for errand in errands:
+            errand.wait(BOUND_SECONDS)
+
+        assert order == [0, 1, 2, 3, 4]
+
+
+def test_what_an_errand_raises_is_raised_for_its_owner() -> None:
+    def fail(_: object) -> None:
+        raise KeyError("k")
+
+    with SideThread("test") as side:
+        errand = side.begin(fail)
+        with pytest.raises(KeyError):
+            errand.wait(BOUND_SECONDS)
+        assert side.begin(lambda _: 1).wait(BOUND_SECONDS) == 1
+
+
+def test_an_errand_that_hangs_is_left_behind_and_ends_at_its_next_sign() -> None:
+    go_on, ended = threading.Event(), threading.Event()
+
+    def hang(got_on: Callable[[], None]) -> None:
+        go_on.wait(BOUND_SECONDS)
+        try:
+            got_on()
+        except NotInTime:
+            ended.set()
+            raise
+
+    with SideThread("test") as side:
+        with pytest.raises(NotInTime):
+            side.begin(hang).wait(0.1)
+        go_on.set()
+        assert ended.wait(BOUND_SECONDS)
+
+
+def test_signs_that_nobody_waits_for_are_kept_once() -> None:
+    def busy(got_on: Callable[[], None]) -> None:
+        for _ in range(1000):
+            got_on()
+
+    with SideThread("test") as side:
+        errand = side.begin(busy)
+        side.begin(lambda _: None).wait(BOUND_SECONDS)  # the one before has ended by then
+
+        assert errand._told.qsize() == 2
+        errand.wait(BOUND_SECONDS)

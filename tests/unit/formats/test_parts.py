@@ -48,6 +48,42 @@ def test_p07_a_profile_that_would_do_nothing_is_refused(
         custom_profile(read_bytes, reads, timeout_seconds=seconds)
 
 
+def test_a_profile_without_an_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        custom_profile(1, 1, timeout_seconds=float("inf"))
+
+
+@given(
+    st.text(),
+    st.integers(1, 1 << 60),
+    st.integers(1, 1 << 60),
+    st.floats(0, exclude_min=True, allow_infinity=False),
+)
+def test_p11_a_profile_survives_a_round_trip_to_the_last_bit(
+    name: str, read_bytes: int, reads: int, seconds: float
+) -> None:
+    profile = Profile(name, read_bytes, reads, seconds)
+
+    assert Profile.from_json(profile.to_json()) == profile
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ("{", "Expecting"),
+        ("[]", "a profile has name"),
+        ('{"name": "edge"}', "a profile has name"),
+        (EDGE.to_json().replace("1048576", '"1MiB"'), "read_bytes of a profile cannot be"),
+        (EDGE.to_json().replace("1048576", "true"), "read_bytes of a profile cannot be True"),
+        (EDGE.to_json().replace("1048576", "0"), "read_bytes must be above 0"),
+        (EDGE.to_json().replace("300.0", "NaN"), "timeout_seconds must be above 0"),
+    ],
+)
+def test_what_is_no_profile_is_refused(told: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Profile.from_json(told)
+
+
 @given(st.integers(0, 10_000), st.integers(1, 700))
 def test_parts_cover_the_object_once_and_all_but_the_last_are_equal(
     size_bytes: int, part_bytes: int
