@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections import deque
+from contextlib import closing
 
 import pytest
 import zstandard
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 
 from archiver.formats.content import (
     CannotDecompress,
+    ContentHasher,
     TooMuchContent,
+    content,
     content_digest,
     encoding_of,
     label_of,
@@ -97,3 +101,63 @@ def test_members_of_every_length_follow_each_other(level: int) -> None:
     padded = [gzip.compress(part, level) + bytes(n % 3) for n, part in enumerate(parts * 5)]
 
     assert content_digest(b"".join(padded), 64 * MIB) == Digest.of(b"".join(parts * 5))
+
+
+BODIES = {
+    "plain": b"<html>" * 50,
+    "empty": b"",
+    "short": b"\x1f\x8b",
+    "gzip": gzip.compress(b"page " * 40) + gzip.compress(b"") + bytes(3) + gzip.compress(b"!"),
+    "zstd": zstandard.compress(b"page " * 40) + zstandard.compress(b"") * 3,
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_wherever_a_stream_is_cut_in_two_its_content_is_the_same(name: str) -> None:
+    body = BODIES[name]
+    whole = outcome(body)
+    for length in range(len(body) + 1):
+        assert outcome(body[:length], body[length:]) == whole
+    assert outcome(*[body[n : n + 1] for n in range(len(body))]) == whole
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+def test_a_stream_in_pieces_that_ends_early_is_refused(name: str) -> None:
+    body = BODIES[name][:-1]
+    assert outcome(body[:30], body[30:]) == outcome(body) == "CannotDecompress"
+
+
+def test_a_bomb_in_pieces_is_stopped_at_the_limit() -> None:
+    bomb = zstandard.compress(bytes(64 * MIB))
+    pieces = iter(bomb[start : start + 100] for start in range(0, len(bomb), 100))
+    with hasher_of(MIB) as hasher, pytest.raises(TooMuchContent):
+        deque(map(hasher.update, pieces), maxlen=0)
+    assert next(pieces, None) is not None
+
+
+def test_an_abandoned_frame_with_a_wide_window_lets_the_next_one_go() -> None:
+    wide = wide_frame()
+    for _ in range(3):
+        with hasher_of(64 * MIB) as hasher:
+            hasher.update(wide[: len(wide) // 2])
+    assert content(wide, 64 * MIB) == bytes(9 * MIB)
+
+
+def outcome(*pieces: bytes) -> Digest | str:
+    with hasher_of(MIB) as hasher:
+        try:
+            for piece in pieces:
+                hasher.update(piece)
+            return hasher.digest()
+        except CannotDecompress as exc:
+            return type(exc).__name__
+
+
+def hasher_of(limit_bytes: int) -> closing[ContentHasher]:
+    return closing(ContentHasher(limit_bytes))
+
+
+def wide_frame() -> bytes:
+    parameters = zstandard.ZstdCompressionParameters(window_log=24, compression_level=1)
+    frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return frame.compress(bytes(9 * MIB)) + frame.flush()
