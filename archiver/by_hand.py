@@ -11,19 +11,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from archiver.engine.budget import BytesInFlight
+from archiver.engine.copies import Stores
 from archiver.engine.evidence import demanded_evidence
 from archiver.engine.lease import Heartbeat
-from archiver.engine.move import Mover, Stores
+from archiver.engine.move import Mover
+from archiver.engine.parts import PartSender
 from archiver.engine.pool import ThreadPool
 from archiver.engine.release import Releaser
 from archiver.engine.run import Run, SweepPlan
 from archiver.engine.stop import Stop
+from archiver.engine.streams import Streams
 from archiver.engine.sweep import Sweep
 from archiver.engine.width import FixedWidth
 from archiver.errors import LedgerUnavailable
 from archiver.events import SourceWarning
-from archiver.model import ColdKey
+from archiver.model import ColdKey, ColdPlace
 from archiver.opening import egress, shared_bucket
 from archiver.stores.hot_file import FileHotStore
 
@@ -86,6 +88,8 @@ def sweep_by_hand(
             releases=ledger.releases(source),
             spending=ledger.spending,
             stamps=ledger.stamps(source.name),
+            uploads=ledger.uploads,
+            place=_place_of(cold),
             pool=pool,
             heartbeat=heartbeat,
             clock=clock,
@@ -95,7 +99,11 @@ def sweep_by_hand(
             asked=stop or Stop(),
             egress=counted,
         )
-        workshop = _Workshop(hot, cold, evidence, counted, ledger, heartbeat, clock)
+        streams = Streams()
+        closing.callback(streams.crew.close)
+        workshop = _Workshop(
+            hot, cold, evidence, counted, ledger, heartbeat, clock, observer, streams
+        )
         return Sweep(run, workshop)(everything=True)
 
 
@@ -110,6 +118,8 @@ class _Workshop:
     ledger: PostgresLedger
     heartbeat: Heartbeat
     clock: Clock
+    observe: Observer
+    streams: Streams
 
     def stores(self) -> Stores:
         return self._stores
@@ -133,12 +143,18 @@ class _Workshop:
         here = self.cold.location(ColdKey(""))
         evidence = demanded_evidence(self.evidence, self.cold.capabilities, here.provider)
         shared = shared_bucket(self.hot, self.cold, here.bucket)
-        return Stores(self.hot, self.cold, evidence, shared, self.egress)
+        return Stores(self.hot, self.cold, evidence, shared, self.egress, self.streams)
 
     @cached_property
     def _mover(self) -> Mover:
-        ledger_id = self.ledger.fleet.ledger_id
-        return Mover(self._stores, BytesInFlight(), self.heartbeat, ledger_id)
+        ledger = self.ledger
+        sender = PartSender(self.cold, ledger.uploads, self.heartbeat, self.clock, self.observe)
+        return Mover(self._stores, self.heartbeat, ledger.fleet.ledger_id, sender)
+
+
+def _place_of(cold: ColdStore) -> ColdPlace:
+    at = cold.location(ColdKey(""))
+    return ColdPlace(at.provider, at.bucket, cold.path_prefix)
 
 
 def _leave(ledger: PostgresLedger, pool: ThreadPool) -> None:

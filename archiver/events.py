@@ -109,6 +109,35 @@ class ObjectArchived(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class UploadResumed(Event):
+    """An object that was sent in part before goes on: only what is missing is sent."""
+
+    NAME: ClassVar[str] = "upload resumed"
+    where: str
+    kept_bytes: int
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadAbandoned(Event):
+    """An upload in parts was aborted, in the store and in the ledger."""
+
+    NAME: ClassVar[str] = "upload aborted"
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLeft(Event):
+    """An upload past its expiry could not be aborted; the next sweep tries again."""
+
+    LEVEL: ClassVar[Level] = "warning"
+    NAME: ClassVar[str] = "upload not aborted"
+    where: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectRecovered(Event):
     """The hot object was missing; the cold copy was proven instead."""
 

@@ -450,6 +450,7 @@ class Sent:
     etag: str | None
     was_there: bool = False  # nothing was sent: the same bytes lay there already
     was_read_back: bool = False  # its bytes were read and hashed already
+    is_in_parts: bool = False  # it was sent so: no store knows its SHA-256
 
     @property
     def is_recovered(self) -> bool:

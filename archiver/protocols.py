@@ -631,8 +631,8 @@ class Uploads(Protocol):
         One that is another worker's by now stays theirs.
         """
 
-    def expired(self, limit: int) -> Sequence[Upload]:
-        """Own up to `limit` uploads past their expiry that no live worker owns.
+    def expired(self, place: ColdPlace, limit: int) -> Sequence[Upload]:
+        """Own up to `limit` uploads of a place past their expiry that no live worker owns.
 
         The longest past come first; their expiry stays as it is.
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from archiver.engine.budget import MIB
-from archiver.engine.move import CONTENT_LIMIT_BYTES
+from archiver.engine.checking import CONTENT_LIMIT_BYTES
 from archiver.errors import (
     BadPointer,
     ContentBomb,

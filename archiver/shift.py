@@ -9,19 +9,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from archiver.config import HotFile
-from archiver.engine.budget import BytesInFlight
+from archiver.engine.copies import Stores
 from archiver.engine.evidence import demanded_evidence
 from archiver.engine.lease import Heartbeat
-from archiver.engine.move import Mover, Stores
+from archiver.engine.move import Mover
+from archiver.engine.parts import PartSender
 from archiver.engine.pool import ThreadPool
 from archiver.engine.release import Releaser
 from archiver.engine.run import RELEASE_SLICE, Run, SweepPlan
 from archiver.engine.stamping import Vouched
+from archiver.engine.streams import Streams
 from archiver.engine.sweep import Sweep
 from archiver.engine.width import AutoWidth, FixedWidth
 from archiver.errors import FatalError, LedgerUnavailable
 from archiver.events import SourceWarning, StoreProbed, SweepFailed
-from archiver.model import Capabilities, Summary
+from archiver.model import Capabilities, ColdPlace, Summary
 from archiver.opening import (
     account_of,
     egress,
@@ -45,7 +47,15 @@ if TYPE_CHECKING:
     from archiver.engine.width import Width
     from archiver.ledger.postgres import PostgresLedger
     from archiver.model import Evidence, SourceName
-    from archiver.protocols import ArchiveSource, Clock, ColdStore, Fleet, HotStore, Observer
+    from archiver.protocols import (
+        ArchiveSource,
+        Clock,
+        ColdStore,
+        Fleet,
+        HotStore,
+        Observer,
+        Uploads,
+    )
 
 _SHIFT_SECONDS = 86_400.0
 _SWEEPS_SHARE_OF_A_DRAIN = 0.8  # the rest is for giving back what did not come home
@@ -156,6 +166,8 @@ class Shift:
             releases=parts.ledger.releases(offering, beside=parts.sharing_hot(source)),
             spending=parts.ledger.spending,
             stamps=parts.ledger.stamps(source),
+            uploads=parts.ledger.uploads,
+            place=ColdPlace(own.provider_name, own.bucket_name, own.path_prefix),
             pool=self._pool,
             heartbeat=self.heartbeat,
             clock=parts.clock,
@@ -168,7 +180,14 @@ class Shift:
         )
         self._shelf.begin_sweep(stop)
         workshop = _Workshop(
-            source, own, self._shelf, self.heartbeat, run.egress, parts.observe, parts.clock
+            source,
+            own,
+            self._shelf,
+            self.heartbeat,
+            run.egress,
+            parts.ledger.uploads,
+            parts.observe,
+            parts.clock,
         )
         summary = self._recorded(source, Sweep(run, workshop))
         if summary.state == "fatal":
@@ -222,7 +241,7 @@ class _Shelf:
 
     def __init__(self, fleet: Fleet, heartbeat: Heartbeat, clock: Clock) -> None:
         self.fleet = fleet
-        self.in_flight = BytesInFlight()
+        self.streams = Streams()
         self._heartbeat = heartbeat
         self._clock = clock
         self._stop: Stop | None = None  # of the sweep under way
@@ -280,6 +299,7 @@ class _Shelf:
         return self._paces[account]
 
     def close(self) -> None:
+        self.streams.crew.close()
         for hot in self._hot.values():
             hot.close()
         for cold in self._cold.values():
@@ -295,6 +315,7 @@ class _Workshop:
     shelf: _Shelf
     heartbeat: Heartbeat
     egress: Egress
+    uploads: Uploads
     observe: Observer
     clock: Clock
 
@@ -326,7 +347,9 @@ class _Workshop:
         hot = self.shelf.hot(settings, settings.timeout_seconds)
         cold = self.shelf.cold(settings)
         shared = shared_bucket(hot, cold, settings.bucket_name)
-        return Stores(hot, cold, evidence, shared, self.egress)
+        # The threads and the memory are the process's, the size of parts each source's own.
+        streams = replace(self.shelf.streams, part_bytes=settings.part_bytes)
+        return Stores(hot, cold, evidence, shared, self.egress, streams)
 
     def _tell(
         self, capabilities: Capabilities, evidence: Evidence, *, was_remembered: bool
@@ -346,8 +369,10 @@ class _Workshop:
 
     @cached_property
     def _mover(self) -> Mover:
-        ledger_id = self.shelf.fleet.ledger_id
-        return Mover(self._stores, self.shelf.in_flight, self.heartbeat, ledger_id)
+        sender = PartSender(
+            self._stores.cold, self.uploads, self.heartbeat, self.clock, self.observe
+        )
+        return Mover(self._stores, self.heartbeat, self.shelf.fleet.ledger_id, sender)
 
     @cached_property
     def _releaser(self) -> Releaser:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from archiver.config.reader import Seen
     from archiver.config.stores import Cold, Hot
     from archiver.events import Level
+    from archiver.formats.parts import Profile
     from archiver.model import EgressBudget, Evidence, Secret, SourceName
     from archiver.sources.sql_file import SqlFile
 
@@ -66,6 +67,8 @@ class Settings:
     max_failure_ratio: float | None
     bandwidth: int | None  # bytes a second, of each store
     requests_per_second: float | None  # likewise
+    profile: Profile
+    part_size: int | None  # None: the profile's
     timeout_seconds: float
 
     max_attempts: int
@@ -163,7 +166,9 @@ class Settings:
             max_failure_ratio=reader.value(table.MAX_FAILURE_RATIO),
             bandwidth=reader.find(table.BANDWIDTH),
             requests_per_second=reader.find(table.REQUESTS_PER_SECOND),
-            timeout_seconds=reader.value(table.TIMEOUT),
+            profile=reader.value(table.PROFILE),
+            part_size=reader.find(table.PART_SIZE),
+            timeout_seconds=_timeout_seconds(reader),
             max_attempts=reader.value(table.MAX_ATTEMPTS),
             retry_base_seconds=reader.value(table.RETRY_BASE),
             retry_max_seconds=reader.value(table.RETRY_MAX),
@@ -188,6 +193,11 @@ class Settings:
     def is_disabled(self) -> bool:
         """Neither provider nor bucket is set: there is nothing to archive to."""
         return self.cold is None
+
+    @property
+    def part_bytes(self) -> int:
+        """Objects above it go in parts, of at least that size."""
+        return self.part_size or self.profile.read_bytes
 
     @property
     def provider_name(self) -> str:
@@ -238,13 +248,18 @@ def _read_timetable(reader: Reader) -> Timetable:
     return timetable
 
 
+def _timeout_seconds(reader: Reader) -> float:
+    found = reader.find(table.TIMEOUT)
+    return reader.value(table.PROFILE).timeout_seconds if found is None else found
+
+
 def _hang_after_seconds(reader: Reader) -> float:
     """By default what no work that is alive takes: one move asks its stores a few times."""
     found = reader.find(table.HANG_AFTER)
     if found is not None:
         return found
     return max(
-        _TIMEOUTS_PER_HANG * reader.value(table.TIMEOUT),
+        _TIMEOUTS_PER_HANG * _timeout_seconds(reader),
         _LEASES_PER_HANG * reader.value(table.LEASE),
         _STATEMENTS_PER_HANG * reader.value(table.STATEMENT_TIMEOUT),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from archiver.config import values
 from archiver.events import Level
+from archiver.formats.parts import PROFILES
 from archiver.stores.providers import PROVIDERS, S3Client
 
 if TYPE_CHECKING:
@@ -315,12 +316,26 @@ REQUESTS_PER_SECOND = Setting(
     "The most requests to each of the two stores, by one process; unset: as fast as it goes.",
     "100",
 )
+PROFILE = Setting(
+    "ARCHIVE_PROFILE",
+    values.one_of(PROFILES),
+    "How the network is: objects above 32 MiB (`datacenter`), 8 MiB (`tactical`) or 1 MiB "
+    "(`edge`) go in parts of that size, or the least the store takes.",
+    "edge",
+    default="tactical",
+)
+PART_SIZE = Setting(
+    "ARCHIVE_PART_SIZE",
+    values.size(at_least_bytes=1 << 20),
+    "The size of these parts, in place of the profile's; larger where an object would have "
+    "more parts than the store takes.",
+    "64MiB",
+)
 TIMEOUT = Setting(
     "ARCHIVE_TIMEOUT",
     values.duration(at_least_seconds=0.001),
-    "How long one small object may take.",
+    "How long one small object or one part may take. Unset: the profile's, 1m, 2m or 5m.",
     "30s",
-    default="2m",
 )
 
 # --- failures ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from archiver.engine.move import CONTENT_LIMIT_BYTES
+from archiver.engine.checking import CONTENT_LIMIT_BYTES
 from archiver.errors import (
     ContentBomb,
     FatalError,
@@ -485,5 +485,5 @@ def _compared(
 def _require_own_digest(where: str, found: ColdObject, digest: Digest) -> None:
     """An object of archiver's, perhaps of a ledger that is gone, says what it was put as."""
     origin = Origin.of(found.metadata)
-    if origin is not None and origin.digest != digest:
+    if origin is not None and origin.digest not in (None, digest):
         raise HoldingDamaged(where=where, expected=str(origin.digest), seen=str(digest))

@@ -17,8 +17,8 @@ MIB = 1024 * 1024
 class BytesInFlight:
     """Blocks a move before it reads what would not fit. First come, first served.
 
-    An object larger than `object_limit_bytes` is refused: it takes the streaming path,
-    which this version does not have.
+    Whole objects are small: one larger than `object_limit_bytes` is refused, for it goes in
+    parts. A part that is larger than all there may be goes alone.
     """
 
     def __init__(
@@ -42,22 +42,35 @@ class BytesInFlight:
             raise ObjectTooLarge(
                 where=where, size_bytes=size_bytes, limit_bytes=self._object_limit_bytes
             )
+        self.take(size_bytes)
+        try:
+            yield
+        finally:
+            self.give_back(size_bytes)
+
+    def take(self, size_bytes: int) -> None:
+        """Wait until so many bytes fit. Whoever waits holds nothing else, or all would wait."""
         with self._turn:
             ticket = self._next_ticket
             self._next_ticket += 1
             # Tickets keep a large object from waiting behind an endless row of small ones.
-            self._turn.wait_for(
-                lambda: (
-                    ticket == self._serving
-                    and self._held_bytes + size_bytes <= self._total_bytes
-                )
-            )
+            self._turn.wait_for(lambda: ticket == self._serving and self._fits(size_bytes))
             self._serving += 1
             self._held_bytes += size_bytes
             self._turn.notify_all()
-        try:
-            yield
-        finally:
-            with self._turn:
-                self._held_bytes -= size_bytes
-                self._turn.notify_all()
+
+    def try_take(self, size_bytes: int) -> bool:
+        """Take them now, unless they do not fit or others wait."""
+        with self._turn:
+            if self._serving != self._next_ticket or not self._fits(size_bytes):
+                return False
+            self._held_bytes += size_bytes
+            return True
+
+    def give_back(self, size_bytes: int) -> None:
+        with self._turn:
+            self._held_bytes -= size_bytes
+            self._turn.notify_all()
+
+    def _fits(self, size_bytes: int) -> bool:
+        return self._held_bytes == 0 or self._held_bytes + size_bytes <= self._total_bytes

@@ -9,6 +9,7 @@ from archiver.engine.doubts import Breaker, Controls, Streak
 from archiver.errors import (
     BucketMissing,
     FatalError,
+    LedgerUnavailable,
     NotSent,
     ObjectDenied,
     ObjectMissing,
@@ -18,6 +19,7 @@ from archiver.errors import (
     StoreThrottled,
     StoreUnavailable,
     TransientError,
+    UploadBusy,
 )
 from archiver.events import BreakerOpened, MoveFailed, ObjectParked, ObjectSuperseded
 from archiver.model import FailAnswer, Failure
@@ -341,7 +343,7 @@ def _failure(claim: Claim, error: ArchiverError) -> Failure:
         claim=claim,
         reason=str(error),
         is_permanent=isinstance(error, PermanentError),
-        is_counted=not isinstance(error, StoreThrottled),
+        is_counted=not isinstance(error, StoreThrottled | LedgerUnavailable | UploadBusy),
         max_attempts=error.max_attempts if isinstance(error, TransientError) else None,
         retry_after_seconds=(
             error.retry_after_seconds if isinstance(error, StoreUnavailable) else None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
@@ -185,6 +186,71 @@ class ThreadPool:
     @property
     def _may_begin(self) -> bool:
         return bool(self._queued) and self._running_count < self._width
+
+
+class Crew(Protocol):
+    """Runs pieces of one work beside it: the parts of an object. Thread-safe."""
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Queue it behind all that was queued before."""
+
+    def close(self) -> None: ...
+
+
+class ThreadCrew:
+    """Threads are born while there is more to do than they can, up to a width.
+
+    Like those of the pool they are daemons: one that hangs in a system call is left behind.
+    """
+
+    def __init__(self, *, width: int) -> None:
+        self._width = width
+        self._changed = threading.Condition()  # guards these four
+        self._queued: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._idle_count = 0
+        self._is_closed = False
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        with self._changed:
+            self._queued.append((work, future))
+            if self._idle_count < len(self._queued) and len(self._threads) < self._width:
+                name = f"archiver-parts-{len(self._threads) + 1}"
+                thread = threading.Thread(target=self._serve, name=name, daemon=True)
+                thread.start()
+                self._threads.append(thread)
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """Begin nothing more; what runs goes on, and what waits is cancelled."""
+        with self._changed:
+            self._is_closed = True
+            while self._queued:
+                self._queued.popleft()[1].cancel()
+            self._changed.notify_all()
+
+    def _serve(self) -> None:
+        while (item := self._next()) is not None:
+            work, future = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = work()
+            except BaseException as exc:  # noqa: BLE001  # handed over, whatever it is
+                future.set_exception(exc)
+            else:
+                future.set_result(result)
+                del result
+            del work, future, item  # a part's bytes are not kept while this thread waits
+
+    def _next(self) -> tuple[Callable[[], Any], Future[Any]] | None:
+        with self._changed:
+            self._idle_count += 1
+            self._changed.wait_for(lambda: self._queued or self._is_closed)
+            self._idle_count -= 1
+            return self._queued.popleft() if self._queued else None
 
 
 def hand_over(

@@ -13,8 +13,8 @@ from archiver.model import Answer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from archiver.engine.copies import Stores
     from archiver.engine.failing import Failing
-    from archiver.engine.move import Stores
     from archiver.engine.run import Run
     from archiver.engine.verify import Verified
     from archiver.errors import ArchiverError
@@ -93,7 +93,7 @@ class Recording:
             self._failing.window_unproven([sent.claim for sent in group], error)
 
         self._run.pool.submit(
-            partial(verify, group, stores.cold, stores.evidence),
+            partial(verify, group, stores),
             self._verified,
             failed,
             ahead=True,

@@ -20,13 +20,13 @@ from archiver.errors import (
     ObjectMissing,
     PermanentError,
 )
-from archiver.model import Deleted, Evidence, Outcome, ReleaseEnd, ReleaseFailure
+from archiver.model import ColdStat, Deleted, Evidence, Outcome, ReleaseEnd, ReleaseFailure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from archiver.engine.copies import Stores
     from archiver.engine.lease import Heartbeat
-    from archiver.engine.move import Stores
     from archiver.model import Digest, Receipt, Release
     from archiver.protocols import Clock
 
@@ -177,7 +177,8 @@ class Releaser:
         size_bytes = receipt.size_bytes
         with self.stores.egress.taken(str(receipt.cold), cold_bytes=size_bytes) as taken:
             taken.reads_cold(size_bytes)
-            return self.stores.cold.readback(receipt.cold.key)
+            stat = ColdStat(receipt.cold.key, size_bytes, receipt.etag)
+            return self.stores.streams.read_back(self.stores.cold, stat)
 
     def _was_just_seen(self, release: Release) -> bool:
         """Whether this very worker proved the copy a moment ago.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from archiver.engine.pool import Pool
     from archiver.engine.width import Change, Width
     from archiver.errors import FatalError
-    from archiver.model import EgressBudget, ReceiptId, SourceName, State, Stopped
-    from archiver.protocols import Claims, Clock, Observer, Releases, Spending, Stamps
+    from archiver.model import ColdPlace, EgressBudget, ReceiptId, SourceName, State, Stopped
+    from archiver.protocols import Claims, Clock, Observer, Releases, Spending, Stamps, Uploads
 
 T = TypeVar("T")
 
@@ -100,6 +100,8 @@ class Run:
     releases: Releases
     spending: Spending
     stamps: Stamps
+    uploads: Uploads
+    place: ColdPlace  # where its copies go
     pool: Pool
     heartbeat: Heartbeat
     clock: Clock

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from archiver.engine.egress import Purse
 from archiver.engine.failing import Failing
+from archiver.engine.leftovers import Leftovers
 from archiver.engine.letting_go import LettingGo
 from archiver.engine.recording import Recording
 from archiver.errors import (
@@ -42,7 +43,8 @@ from archiver.model import ColdKey, Pause
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from archiver.engine.move import Mover, Stores
+    from archiver.engine.copies import Stores
+    from archiver.engine.move import Mover
     from archiver.engine.release import Releaser
     from archiver.engine.run import Run
     from archiver.model import Claim, Outlook, Sent, Summary
@@ -84,6 +86,7 @@ class Sweep:
         self._recording = Recording(run, self._failing)
         self._purse = Purse(run)
         self._letting_go = LettingGo(run, self._open_releaser, self._purse)
+        self._leftovers = Leftovers(run, workshop.mover)
         self._stores: Stores | None = None
         self._ready: deque[Claim] = deque()
         self._moving: dict[int, Claim] = {}  # by token number
@@ -111,6 +114,7 @@ class Sweep:
         try:
             self._housekeep(everything=everything)
             run.ledger("begin", run.claims.begin)
+            self._leftovers.step()
             self._purse.open()
             self._letting_go.step()  # its canary first: moves would take all there is
             while not self._is_over():
@@ -257,6 +261,10 @@ class Sweep:
         self._moving_bytes += claim.candidate.size_bytes or 0
         self._move(claim)
 
+    def _is_stopping(self) -> bool:
+        """Whether a large object is to be left where it is; read by the threads."""
+        return self._run.is_ending or self._stop.reason is not None
+
     def _move(self, claim: Claim, *, ahead: bool = False) -> None:
         mover, breaker = self._workshop.mover(), self._failing.breaker
 
@@ -265,7 +273,7 @@ class Sweep:
             if is_held or self._run.is_ending:
                 return None
             try:
-                return mover.move(claim)
+                return mover.move(claim, self._is_stopping)
             finally:
                 self._ended_at[claim.token.number] = self._run.clock.monotonic()
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from archiver.engine.copies import evidence_of_parts
 from archiver.errors import ArchiverError, ColdMismatch, FatalError, ObjectMissing
 from archiver.model import Evidence, Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from archiver.engine.copies import Stores
     from archiver.model import ColdStat, Sent
     from archiver.protocols import ColdStore
 
@@ -23,7 +25,7 @@ class Verified:
     failed: list[tuple[Sent, ArchiverError]] = field(default_factory=list)
 
 
-def verify(window: Sequence[Sent], cold: ColdStore, evidence: Evidence) -> Verified:
+def verify(window: Sequence[Sent], stores: Stores) -> Verified:
     """Look at what was sent, again and from outside, and demand the evidence for it.
 
     Existence, size and ETag of the whole window in as few calls as the store needs; the
@@ -32,11 +34,11 @@ def verify(window: Sequence[Sent], cold: ColdStore, evidence: Evidence) -> Verif
     Raises:
         TransientError, FatalError: The store could not be asked about the window.
     """
-    seen = cold.stat_many([sent.cold.key for sent in window])
+    seen = stores.cold.stat_many([sent.cold.key for sent in window])
     verified = Verified()
     for sent in window:
         try:
-            proven_by = _prove(sent, seen[sent.cold.key], cold, evidence)
+            proven_by = _prove(sent, seen[sent.cold.key], stores)
         except FatalError:
             raise
         except ArchiverError as error:
@@ -55,7 +57,7 @@ def is_as_recorded(receipt: Receipt, stat: ColdStat | None) -> bool:
     )
 
 
-def _prove(sent: Sent, stat: ColdStat | None, cold: ColdStore, demanded: Evidence) -> Evidence:
+def _prove(sent: Sent, stat: ColdStat | None, stores: Stores) -> Evidence:
     where = str(sent.cold)
     if stat is None:
         raise ColdMismatch(where=where, expected=f"{sent.size_bytes} bytes", seen="no object")
@@ -67,16 +69,19 @@ def _prove(sent: Sent, stat: ColdStat | None, cold: ColdStore, demanded: Evidenc
         raise ColdMismatch(where=where, expected=f"etag {sent.etag}", seen=f"etag {stat.etag}")
     if sent.was_read_back:
         return Evidence.READBACK
+    demanded = stores.evidence
+    if sent.is_in_parts:
+        demanded = evidence_of_parts(demanded, stores.cold)
     if demanded is Evidence.READBACK:
-        return _read_back(sent, cold)
+        return _read_back(sent, stat, stores)
     if demanded is Evidence.CHECKSUM:
-        return _compare_held_digest(sent, cold)
+        return _compare_held_digest(sent, stores.cold)
     return Evidence.SIGNED
 
 
-def _read_back(sent: Sent, cold: ColdStore) -> Evidence:
+def _read_back(sent: Sent, stat: ColdStat, stores: Stores) -> Evidence:
     try:
-        seen = cold.readback(sent.cold.key)
+        seen = stores.streams.read_back(stores.cold, stat)
     except ObjectMissing as exc:  # it was listed a moment ago
         raise ColdMismatch(
             where=str(sent.cold), expected=str(sent.digest), seen="no object"

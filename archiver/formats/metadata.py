@@ -2,7 +2,7 @@
 
 | name                      | value                                                       |
 |---------------------------|-------------------------------------------------------------|
-| `archiver-digest`         | SHA-256 of the stored bytes, hex                            |
+| `archiver-digest`         | SHA-256 of the stored bytes, hex; see `digest_notes.py`     |
 | `archiver-content-digest` | SHA-256 of the decompressed bytes, hex, where it is known   |
 | `archiver-ledger`         | id of the ledger that holds the receipt                     |
 | `archiver-source`         | name of the source                                          |
@@ -39,7 +39,7 @@ _ENCODING = "archiver-encoding"
 class Origin:
     """What a cold object says of itself. Claims, not proofs: the bytes decide."""
 
-    digest: Digest
+    digest: Digest | None  # None: sent in parts, it was not known when this was said
     ledger_id: str
     source: SourceName
     id: CandidateId
@@ -55,7 +55,6 @@ class Origin:
         """
         metadata = {name: quote(value, safe="/: ;=,.+") for name, value in own.items()}
         metadata |= {
-            _DIGEST: str(self.digest),
             _LEDGER: self.ledger_id,
             _SOURCE: quote(self.source, safe=""),
             _ID: quote(self.id, safe=""),
@@ -63,6 +62,8 @@ class Origin:
                 quote(it, safe="") for it in (self.location.bucket, self.location.path)
             ),
         }
+        if self.digest is not None:
+            metadata[_DIGEST] = str(self.digest)
         if self.content_digest is not None:
             metadata[_CONTENT_DIGEST] = str(self.content_digest)
         if self.content_encoding is not None:
@@ -78,10 +79,10 @@ class Origin:
         """Read it back; None where the object is not archiver's or the metadata is unsound."""
         try:
             bucket, _, path = metadata[_HOT].partition("/")
-            content_digest = metadata.get(_CONTENT_DIGEST)
+            digest, content_digest = metadata.get(_DIGEST), metadata.get(_CONTENT_DIGEST)
             encoding = metadata.get(_ENCODING)
             return cls(
-                digest=Digest.parse(metadata[_DIGEST]),
+                digest=Digest.parse(digest) if digest else None,
                 ledger_id=metadata[_LEDGER],
                 source=SourceName(unquote(metadata[_SOURCE])),
                 id=CandidateId(unquote(metadata[_ID])),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from archiver.ledger.database import Connection, Database, Row
     from archiver.ledger.fleet import PostgresFleet
-    from archiver.model import Part, Upload, UploadPlan
+    from archiver.model import ColdPlace, Part, Upload, UploadPlan
 
 _SQL = load("uploads.sql")
 
@@ -87,8 +87,11 @@ class PostgresUploads:
         with self._database.transaction("give_back") as tx:
             tx.execute(_SQL["give_back"], _which(upload))
 
-    def expired(self, limit: int) -> Sequence[Upload]:
+    def expired(self, place: ColdPlace, limit: int) -> Sequence[Upload]:
         asked = {
+            "provider": place.provider,
+            "cold_bucket": place.bucket,
+            "prefix": place.prefix,
             "worker_id": self._fleet.worker,
             "seen_number": self._seen_number,
             "limit": limit,

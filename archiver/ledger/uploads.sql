@@ -135,12 +135,14 @@ where u.upload_no = %(upload_no)s
   and me.worker_id = u.worker_id
 
 -- take_expired --
--- Own uploads past their expiry that no live worker owns, the longest past first; our own, too,
+-- Own uploads of a place past their expiry that no live worker owns, the longest past first; our own, too,
 -- where the reply that gave them to us was lost.
 with due as (
     select u.upload_no
     from archiver.upload u
     where u.expires_at <= clock_timestamp()
+      and u.provider = %(provider)s and u.cold_bucket = %(cold_bucket)s
+      and starts_with(u.cold_key, %(prefix)s)
       and not exists (
           select from archiver.live_worker owner
           where owner.worker_id = u.worker_id

@@ -20,6 +20,7 @@ from archiver.model import (
     CandidateId,
     ColdKey,
     ColdLocation,
+    ColdPlace,
     Digest,
     Part,
     SourceName,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 60.0
 EXPIRY_SECONDS = 7200.0
 PART_BYTES = 8 << 20
+PLACE = ColdPlace("r2", "cold", "")
 A_SECOND = timedelta(seconds=1)  # what a real database may take between two questions
 A_MINUTE = timedelta(minutes=1)
 
@@ -504,13 +506,25 @@ class UploadsContract:
             heir.forget(it)
         assert heir.take(plan()).stale == ()
 
+    def test_only_what_lies_in_that_place_is_given(self, world: UploadsWorld) -> None:
+        dead = world.worker().uploads
+        for key in ("app/a.bin", "app/b.bin", "apps.bin"):
+            dead.take(plan(key, source=None, id=None))
+        world.pass_time(EXPIRY_SECONDS + LEASE_SECONDS)
+        heir = world.worker().uploads
+
+        assert heir.expired(replace(PLACE, bucket="other"), 9) == []
+        assert heir.expired(replace(PLACE, provider="b2"), 9) == []
+        found = heir.expired(replace(PLACE, prefix="app/"), 9)
+        assert [it.plan.location.key for it in found] == ["app/a.bin", "app/b.bin"]
+
     def test_what_is_stale_expires_at_once(self, world: UploadsWorld) -> None:
         dead = world.worker().uploads
         dead.take(plan())
         [stale] = dead.take(plan(origin="etag-2")).stale
         world.pass_time(LEASE_SECONDS + 1)
 
-        expired = world.worker().uploads.expired(9)
+        expired = world.worker().uploads.expired(PLACE, 9)
 
         assert [it.number for it in expired] == [stale.number]
 
@@ -558,7 +572,7 @@ class UploadsContract:
         heir = world.worker().uploads
         listed = {it.number: it for it in heir.uploads()}
 
-        first, second = heir.expired(2), heir.expired(9)
+        first, second = heir.expired(PLACE, 2), heir.expired(PLACE, 9)
 
         assert [it.plan.location.key for it in [*first, *second]] == ["c", "d", "b", "a"]
         assert second[0].parts == (part(4),)
@@ -577,10 +591,10 @@ class UploadsContract:
         world.pass_time(EXPIRY_SECONDS - 2 * A_MINUTE.total_seconds())
         alive = world.worker().uploads
         taken = alive.take(plan("owned"))
-        assert world.worker().uploads.expired(9) == []
+        assert world.worker().uploads.expired(PLACE, 9) == []
         world.pass_time(LEASE_SECONDS - 1)
 
-        assert alive.expired(9) == []
+        assert alive.expired(PLACE, 9) == []
         alive.require(taken.upload)
 
     def test_what_expired_while_its_owner_lives_is_its_owners(
@@ -592,7 +606,7 @@ class UploadsContract:
         [stale] = uploads.take(plan(origin="etag-2")).stale
         other = world.worker().uploads
 
-        assert (uploads.expired(9), other.expired(9)) == ([], [])
+        assert (uploads.expired(PLACE, 9), other.expired(PLACE, 9)) == ([], [])
         uploads.require(stale)
 
     def test_an_expired_upload_given_back_expires_again(self, world: UploadsWorld) -> None:
@@ -600,10 +614,10 @@ class UploadsContract:
         world.pass_time(EXPIRY_SECONDS + 1)
         uploads = world.worker().uploads
 
-        [expired] = uploads.expired(9)
-        assert uploads.expired(9) == []
+        [expired] = uploads.expired(PLACE, 9)
+        assert uploads.expired(PLACE, 9) == []
         uploads.give_back(expired)
-        [again] = uploads.expired(9)
+        [again] = uploads.expired(PLACE, 9)
 
         assert again.number == expired.number
 
@@ -620,7 +634,7 @@ class UploadsContract:
 
         assert (taken.upload_id, taken.parts) == ("id-1", (part(1),))
         heir.give_back(taken)
-        assert heir.expired(9) == []
+        assert heir.expired(PLACE, 9) == []
 
     def test_of_workers_that_ask_at_once_each_upload_expires_for_one(
         self, world: UploadsWorld
@@ -631,8 +645,8 @@ class UploadsContract:
         world.pass_time(EXPIRY_SECONDS + 1)
         workers = [world.worker().uploads for _ in range(3)]
 
-        shares = outcomes_of(*(partial(it.expired, 20) for it in workers))
-        shares += [it.expired(20) for it in workers]
+        shares = outcomes_of(*(partial(it.expired, PLACE, 20) for it in workers))
+        shares += [it.expired(PLACE, 20) for it in workers]
 
         got = [upload.number for share in shares for upload in share]  # type: ignore[attr-defined]
         assert len(got) == len(set(got)) == 20
@@ -643,7 +657,7 @@ class UploadsContract:
         world.pass_time(EXPIRY_SECONDS + 1)
 
         with pytest.raises(LeaseLost):
-            late.expired(9)
+            late.expired(PLACE, 9)
 
     # --- listing -----------------------------------------------------------------------------
 

@@ -525,14 +525,16 @@ class FakeUploads:
             if self._is_mine(upload):
                 self._tables.uploads[upload.number].token = None
 
-    def expired(self, limit: int) -> Sequence[Upload]:
+    def expired(self, place: ColdPlace, limit: int) -> Sequence[Upload]:
         with self._crossing("expired", None):
             self._ledger.fleet.require_lease()
             now = self._ledger.clock.now()
             due = [
                 (row.expires_at, number)
                 for number, row in self._tables.uploads.items()
-                if row.expires_at <= now and (self._is_unseen(row) or not self._is_owned(row))
+                if row.expires_at <= now
+                and _is_in(row.plan.location, place)
+                and (self._is_unseen(row) or not self._is_owned(row))
             ]
             uploads = [self._own(number) for _, number in sorted(due)[:limit]]
         self._note(uploads)
@@ -598,6 +600,11 @@ class FakeUploads:
         with self._tables.lock:
             numbers = [upload.token.number for upload in uploads]
             self._seen_number = max([self._seen_number, *numbers])
+
+
+def _is_in(location: ColdLocation, place: ColdPlace) -> bool:
+    is_of_bucket = (location.provider, location.bucket) == (place.provider, place.bucket)
+    return is_of_bucket and location.key.startswith(place.prefix)
 
 
 def _is_stale(row: _UploadRow, plan: UploadPlan) -> bool:

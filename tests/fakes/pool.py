@@ -5,6 +5,7 @@ Under the manual clock nothing ever waits, so a test steps the whole engine, pie
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from archiver.engine.pool import hand_over
@@ -59,3 +60,18 @@ class SteppingPool:
         beat = (seconds, work)
         self._beats.append(beat)
         return lambda: self._beats.remove(beat)
+
+
+class InlineCrew:
+    """Same contract as `ThreadCrew`, without threads: work is done when it is submitted."""
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(work())
+        except Exception as exc:  # noqa: BLE001  # handed over; what kills a process kills it here
+            future.set_exception(exc)
+        return future
+
+    def close(self) -> None:
+        """There is nothing to end."""

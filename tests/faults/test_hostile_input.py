@@ -17,7 +17,7 @@ from archiver.engine.verify import verify
 from archiver.errors import ColdMismatch, ObjectMissing, UnreadableContent
 from archiver.events import ObjectParked
 from archiver.ledger.rows import storable
-from archiver.model import ClaimState, ColdStat, Evidence, HotLocation
+from archiver.model import ClaimState, ColdStat, HotLocation
 from archiver.ops.logs import LogObserver
 from tests.fakes.clock import ManualClock
 from tests.fakes.table_source import page
@@ -71,7 +71,8 @@ def test_a_shorter_copy_is_seen_though_its_store_tells_no_etag() -> None:
         def stat_many(self, keys: Sequence[ColdKey]) -> dict[ColdKey, ColdStat]:
             return {key: ColdStat(key, sent.size_bytes - 1, None) for key in keys}
 
-    verified = verify([sent], Shortened(), Evidence.SIGNED)  # type: ignore[arg-type]  # all it asks
+    stores = replace(bench.stores, cold=Shortened())  # type: ignore[arg-type]  # all it asks
+    verified = verify([sent], stores)
 
     ((_, error),) = verified.failed
     assert isinstance(error, ColdMismatch)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from archiver.engine import recording
+from archiver.engine.copies import Copies
 from archiver.engine.lease import Heartbeat
-from archiver.engine.move import Mover
 from archiver.engine.release import Releaser
 from archiver.engine.verify import Verified, _receipt
 from archiver.model import ClaimState, Evidence
@@ -140,12 +140,7 @@ def put_unconditionally(patch: pytest.MonkeyPatch) -> None:
 
 def believe_a_taken_key(patch: pytest.MonkeyPatch) -> None:
     """What lies at a key is taken for a copy, unread."""
-
-    def copy_at(self: Mover, key: ColdKey, *_: object) -> ColdStat | None:
-        found = self.stores.cold.look(key)
-        return None if found is None else found.stat
-
-    patch.setattr(Mover, "_copy_at", copy_at)
+    patch.setattr(Copies, "copy_at", lambda _self, found, *_: found.stat)
 
 
 def drop_the_fence(patch: pytest.MonkeyPatch) -> None:
@@ -185,7 +180,7 @@ def delete_without_a_look(patch: pytest.MonkeyPatch) -> None:
 def mint_before_the_proof(patch: pytest.MonkeyPatch) -> None:
     """What a store acknowledged has a receipt."""
 
-    def believe(window: Sequence[Sent], _cold: object, _evidence: object) -> Verified:
+    def believe(window: Sequence[Sent], _stores: object) -> Verified:
         return Verified([(sent, _receipt(sent, Evidence.SIGNED)) for sent in window])
 
     patch.setattr(recording, "verify", believe)

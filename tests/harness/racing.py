@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from archiver.config import Settings
-from archiver.engine.budget import BytesInFlight
+from archiver.engine.copies import Stores
 from archiver.engine.egress import FREE
 from archiver.engine.evidence import demanded_evidence
 from archiver.engine.lease import Heartbeat
-from archiver.engine.move import Mover, Stores
+from archiver.engine.move import Mover
+from archiver.engine.parts import PartSender
 from archiver.engine.release import Releaser
 from archiver.engine.run import Run, SweepPlan
 from archiver.engine.sweep import Sweep
 from archiver.engine.width import FixedWidth
 from archiver.ledger.postgres import PostgresLedger
-from archiver.model import HotLocation
+from archiver.model import ColdPlace, HotLocation
 from archiver.opening import (
     find_capabilities,
     ledger_settings,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         HotStore,
         Releases,
         Stamps,
+        Uploads,
     )
     from tests.harness.hover import Hover, Page
     from tests.harness.sides import Side
@@ -92,6 +94,8 @@ class Racer:
             releases=self.releases,
             spending=self.ledger.spending,
             stamps=self.stamps,
+            uploads=self.ledger.uploads,
+            place=self._world.place,
             pool=self.pool,
             heartbeat=self.heartbeat,
             clock=self.clock,
@@ -122,7 +126,12 @@ class Racer:
 
     def mover(self) -> Mover:
         ledger_id = self.ledger.fleet.ledger_id
-        return Mover(self.stores(), BytesInFlight(), self.heartbeat, ledger_id)
+        stores = self.stores()
+        uploads = cast("Uploads", _Between(self.ledger.uploads, "uploads", cast("Any", self)))
+        sender = PartSender(
+            stores.cold, uploads, self.heartbeat, self.clock, self.events.append
+        )
+        return Mover(stores, self.heartbeat, ledger_id, sender)
 
     def releaser(self) -> Releaser:
         delete_seconds = min(
@@ -158,6 +167,11 @@ class RacingWorld:
     def __post_init__(self) -> None:
         self.domain = self.hover.domain()
         self.settings = Settings.read(self.environ)
+
+    @property
+    def place(self) -> ColdPlace:
+        settings = self.settings
+        return ColdPlace(settings.provider_name, settings.bucket_name, settings.path_prefix)
 
     # --- the application ---------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ from tests.unit.engine.world import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from archiver.engine.move import Stores
+    from archiver.engine.copies import Stores
     from archiver.engine.run import Run
     from archiver.model import Capabilities, FencingToken, HotLocation, WorkerId
     from tests.harness.search import Choices

@@ -36,7 +36,7 @@ from archiver.model import (
     SourceName,
 )
 from tests.contract.ledger_contract import proof
-from tests.contract.uploads_contract import part, plan
+from tests.contract.uploads_contract import PLACE, part, plan
 from tests.fakes.clock import ManualClock
 from tests.fakes.table_source import TableSource, page
 
@@ -266,7 +266,7 @@ def _send_in_parts(ledger: PostgresLedger) -> None:
     uploads.save_part(upload, part(1))
     uploads.require(upload)
     uploads.give_back(upload)
-    assert uploads.expired(9) == []
+    assert uploads.expired(PLACE, 9) == []
     assert ledger.records.count_uploads().open_count == 1
 
 

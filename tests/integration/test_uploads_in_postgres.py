@@ -13,7 +13,7 @@ from archiver.errors import LedgerUnavailable, UploadBusy
 from archiver.ledger.migrate import migrate
 from archiver.ledger.queries import load
 from archiver.model import Capabilities, Secret, UploadCounts
-from tests.contract.uploads_contract import part, plan
+from tests.contract.uploads_contract import PLACE, part, plan
 from tests.fakes.clock import ManualClock
 from tests.integration.test_ledger_in_postgres import lost_replies, new_ledger
 
@@ -140,10 +140,10 @@ def test_what_a_lost_reply_gave_to_be_aborted_is_given_again(
     ledger.uploads.give_back(upload)
     hands.execute("update archiver.upload set expires_at = now()")
     with lost_replies(ledger):
-        _unheard(lambda: ledger.uploads.expired(9))
+        _unheard(lambda: ledger.uploads.expired(PLACE, 9))
 
-    assert [it.number for it in ledger.uploads.expired(9)] == [upload.number]
-    assert ledger.uploads.expired(9) == []
+    assert [it.number for it in ledger.uploads.expired(PLACE, 9)] == [upload.number]
+    assert ledger.uploads.expired(PLACE, 9) == []
 
 
 def test_what_a_lost_reply_set_aside_is_told_again(ledger: PostgresLedger) -> None:
@@ -202,7 +202,7 @@ def test_expiring_does_not_wait_for_what_somebody_is_taking(
     with hands.transaction():
         hands.execute("select from archiver.upload for update")
 
-        assert heir.uploads.expired(9) == []
+        assert heir.uploads.expired(PLACE, 9) == []
 
 
 # --- what stays ------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from archiver.engine.copies import Stores
 from archiver.engine.egress import FREE
-from archiver.engine.move import Stores
 from archiver.model import Evidence, HotLocation
 from tests.fakes.stores import FakeColdStore, FakeHotStore
 from tests.harness.hover import BUCKET

@@ -71,11 +71,11 @@ _OF_A_MOVE = (
         "The digest of the row is taken for that of the bytes.",
         (f"{_MOVE}::test_h01_an_object_that_is_not_what_its_row_promises_is_not_sent",),
         Edit(
-            "archiver/engine/move.py",
-            "    if candidate.digest is not None and candidate.digest != digest:\n"
-            "        raise DigestMismatch(where=where, expected=str(candidate.digest), "
-            "seen=str(digest))\n",
-            "    digest = candidate.digest or digest\n",
+            "archiver/engine/checking.py",
+            "        if promised is not None and promised != seen:\n"
+            "            raise DigestMismatch(where=self._where, expected=str(promised), "
+            "seen=str(seen))\n",
+            "        seen = promised or seen\n",
         ),
     ),
     _mutant(
@@ -85,9 +85,9 @@ _OF_A_MOVE = (
             f"{_MOVE}::test_a_copy_of_ours_that_was_damaged_since_is_not_believed_by_its_metadata",
         ),
         Edit(
-            "archiver/engine/move.py",
-            "return found.stat if cold.readback(key) == digest else None",
-            "return found.stat",
+            "archiver/engine/copies.py",
+            "is_copy = self.stores.streams.read_back(self.stores.cold, stat) == digest",
+            "is_copy = True",
         ),
     ),
     _mutant(
@@ -97,8 +97,9 @@ _OF_A_MOVE = (
             f"{_MOVE}::test_an_object_that_may_be_the_hot_one_under_another_name_is_nobodys_copy",
         ),
         Edit(
-            "archiver/engine/move.py",
-            "        if not is_ours and _may_be_one_object(key, claim.candidate.location):\n"
+            "archiver/engine/copies.py",
+            "        if not is_ours and "
+            "_may_be_one_object(stat.key, claim.candidate.location):\n"
             "            return None\n",
             "",
         ),
@@ -108,7 +109,7 @@ _OF_A_MOVE = (
         "A row may point into the archive: its release deletes an archived object.",
         (f"{_RELEASE}::test_in_a_bucket_that_is_hot_and_cold_at_once_nothing_is_deleted",),
         Edit(
-            "archiver/engine/move.py",
+            "archiver/engine/copies.py",
             "        if location.bucket == self.shared_bucket and is_archived:\n",
             "        if location.bucket == self.shared_bucket and is_archived and False:\n",
         ),
@@ -129,8 +130,8 @@ _OF_A_MOVE = (
         (f"{_MOVE}::test_without_a_promise_the_objects_own_name_decides",),
         Edit(
             "archiver/engine/move.py",
-            "        and origin.digest == checked.digest\n    )\n    return checked",
-            "    )\n    return checked",
+            "            and told_digest(cold, found, origin) == checked.digest\n        )\n",
+            "        )\n",
         ),
     ),
     _mutant(
@@ -141,10 +142,9 @@ _OF_A_MOVE = (
         ),
         Edit(
             "archiver/engine/move.py",
-            "    try:\n        checked = check(candidate, body)\n    except (\n"
-            "        SizeMismatch,\n        DigestMismatch,\n        ContentDigestMismatch,\n"
-            "        UnreadableContent,\n        ContentBomb,\n    ):\n        return None\n",
-            "    checked = Checked(Digest.of(body), candidate.content_digest)\n",
+            "            checked = self._check_cold(candidate, found)\n",
+            "            body = cold.read(found.stat.key)\n"
+            "            checked = Checked(Digest.of(body), candidate.content_digest)\n",
         ),
     ),
     _mutant(
@@ -153,8 +153,8 @@ _OF_A_MOVE = (
         (f"{_CONTENT}::test_a_bomb_is_stopped_at_the_limit",),
         Edit(
             "archiver/formats/content.py",
-            "        if content_bytes > limit_bytes:\n",
-            "        if content_bytes < 0:\n",
+            "            if self._left_bytes < 0:\n",
+            "            if self._left_bytes is None:\n",
         ),
     ),
 )
@@ -166,7 +166,7 @@ _OF_A_PROOF = (
         (f"{_MOVE}::test_g2_only_a_readback_sees_bytes_that_rot_under_a_good_stat",),
         Edit(
             "archiver/engine/verify.py",
-            "        return _read_back(sent, cold)\n",
+            "        return _read_back(sent, stat, stores)\n",
             "        return Evidence.READBACK\n",
         ),
     ),

@@ -242,7 +242,7 @@ def test_check_shows_values_and_their_origins(tmp_path: Path) -> None:
     rows = {row.split()[0]: row.split()[1:] for row in ended.out.splitlines() if row}
     assert ended.code == 0
     assert rows["ARCHIVE_LEASE"] == ["2m", "environment", "ARCHIVE_LEASE"]
-    assert rows["ARCHIVE_TIMEOUT"] == ["2m", "default"]
+    assert rows["ARCHIVE_PROFILE"] == ["tactical", "default"]
     assert rows["SUPABASE_PUBLISHABLE_KEY"] == ["<SECRET>", "file", str(file)]
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from archiver.engine.budget import BytesInFlight
+from archiver.engine.copies import Stores
 from archiver.engine.lease import Heartbeat
-from archiver.engine.move import Mover, Stores
+from archiver.engine.move import Mover
+from archiver.engine.parts import PartSender
 from archiver.engine.verify import verify
 from archiver.errors import (
     ColdMismatch,
@@ -42,6 +43,7 @@ from archiver.model import (
 )
 from tests.fakes.clock import ManualClock
 from tests.fakes.faults import flipped, truncated, unavailable, zeroed
+from tests.fakes.ledger import FakeLedger
 from tests.fakes.stores import FakeColdStore, FakeHotStore
 
 if TYPE_CHECKING:
@@ -81,16 +83,15 @@ class Bench:
             FakeColdStore(capabilities=capabilities) if capabilities else FakeColdStore()
         )
         self.evidence = evidence
-        self.mover = Mover(
-            stores=Stores(self.hot, self.cold, evidence),
-            budget=BytesInFlight(),
-            heartbeat=Heartbeat(LeaseOf60Seconds(self.clock), self.clock),  # type: ignore[arg-type]  # join and beat are all it calls
-            ledger_id=LEDGER,
-        )
+        heartbeat = Heartbeat(LeaseOf60Seconds(self.clock), self.clock)  # type: ignore[arg-type]  # join and beat are all it calls
+        self.stores = Stores(self.hot, self.cold, evidence)
+        uploads = FakeLedger(self.clock).uploads
+        sender = PartSender(self.cold, uploads, heartbeat, self.clock, lambda _event: None)
+        self.mover = Mover(self.stores, heartbeat, LEDGER, sender)
         self.hot.plant(AT, BODY)
 
     def prove(self, sent: Sent) -> Evidence:
-        verified = verify([sent], self.cold, self.evidence)
+        verified = verify([sent], self.stores)
         if verified.failed:
             raise verified.failed[0][1]
         return verified.proven[0][1].evidence

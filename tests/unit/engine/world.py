@@ -13,19 +13,30 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from archiver.engine.budget import BytesInFlight
+from archiver.engine.copies import Stores
 from archiver.engine.egress import Allowance, Egress
 from archiver.engine.lease import Heartbeat
-from archiver.engine.move import Mover, Stores
+from archiver.engine.move import Mover
+from archiver.engine.parts import PartSender
 from archiver.engine.release import Releaser
 from archiver.engine.run import Run, SweepPlan
 from archiver.engine.stamping import Vouched
 from archiver.engine.stop import Stop
+from archiver.engine.streams import Streams
 from archiver.engine.sweep import Sweep
 from archiver.engine.undo import undo
 from archiver.engine.width import FixedWidth
 from archiver.ledger.settings import LedgerSettings
-from archiver.model import ClaimState, ColdKey, Digest, Evidence, HotLocation, Outcome, Secret
+from archiver.model import (
+    ClaimState,
+    ColdKey,
+    ColdPlace,
+    Digest,
+    Evidence,
+    HotLocation,
+    Outcome,
+    Secret,
+)
 from archiver.protocols import (
     Claims,
     ColdStore,
@@ -40,7 +51,7 @@ from archiver.protocols import (
 )
 from tests.fakes.clock import ManualClock
 from tests.fakes.ledger import FakeLedger
-from tests.fakes.pool import SteppingPool
+from tests.fakes.pool import InlineCrew, SteppingPool
 from tests.fakes.stores import ENFORCES_ALL, FakeColdStore, FakeHotStore
 from tests.fakes.table_source import BUCKET, START, MemorySource, PageRow, page
 
@@ -57,6 +68,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound="Event")
 
 LEASE_SECONDS = 60.0
+PLACE = ColdPlace("fake", "cold-pages", "")
 _READS_WITHOUT_A_STEP = 200_000  # of the clock; an engine that turns on the spot reads it
 CONTRACTS: dict[str, type] = {  # what a sweep drives, by the name of its calls in a script
     "hot": HotStore,
@@ -276,12 +288,19 @@ class Workshop:
             world.evidence,
             world.shared_bucket,
             worker.egress,
+            world.streams,
         )
 
     def mover(self) -> Mover:
-        return Mover(
-            self.stores(), BytesInFlight(), self._worker.heartbeat, FakeLedgerId.ledger_id
+        stores, worker = self.stores(), self._worker
+        sender = PartSender(
+            stores.cold,
+            worker.uploads,
+            worker.heartbeat,
+            self._world.clock,
+            worker.events.append,
         )
+        return Mover(stores, worker.heartbeat, FakeLedgerId.ledger_id, sender)
 
     def releaser(self) -> Releaser:
         return Releaser(
@@ -338,6 +357,8 @@ class Worker:
             releases=cast("Releases", self._releases),
             spending=cast("Spending", self._spending),
             stamps=cast("Stamps", self._stamps),
+            uploads=self.uploads,
+            place=PLACE,
             pool=self.pool,
             heartbeat=self.heartbeat,
             clock=self._world.clock,
@@ -405,6 +426,7 @@ class World:
         self.clock = BeatingClock()
         self.hot = FakeHotStore(BUCKET)
         self.cold = FakeColdStore(capabilities=capabilities)
+        self.streams = Streams(crew=InlineCrew())
         self.rows = KeptSource()
         self._ledger = FakeLedger(
             self.clock,

@@ -1,0 +1,273 @@
+"""The life of one large object: read in ranges, sent in parts, resumed by record.
+
+Its key carries the SHA-256 of the hot object's identity from the start: whether a key is taken
+shows only at the end, and two versions of an object must never share one upload.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from archiver.engine.checking import RunningCheck
+from archiver.engine.copies import Copies, metadata_of
+from archiver.engine.parts import Label
+from archiver.errors import (
+    ArchiverError,
+    ColdMismatch,
+    FatalError,
+    KeyTaken,
+    Mismatch,
+    NoFreeKey,
+    ObjectMissing,
+    ObjectTooLarge,
+    PermanentError,
+    SizeMismatch,
+)
+from archiver.formats import digest_notes
+from archiver.formats.content import encoding_of, label_of
+from archiver.formats.keys import digest_keys
+from archiver.formats.parts import part_bytes_for, part_ranges
+from archiver.model import ColdKey, Digest, Sent, UploadPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from archiver.engine.checking import Checked
+    from archiver.engine.copies import Stores
+    from archiver.engine.egress import Taken
+    from archiver.engine.parts import PartSender, Sending
+    from archiver.formats.parts import PartRange
+    from archiver.model import Candidate, Claim, ColdObject, HotIdentity, HotLocation, Part
+
+_HEAD_BYTES = 4  # what tells compressed bytes
+
+
+@dataclass
+class LargeMove:
+    """Run once, by one thread; the crew of the streams reads and sends the parts."""
+
+    claim: Claim
+    stores: Stores
+    sender: PartSender
+    ledger_id: str
+
+    def __call__(self) -> Sent:
+        """Copy the object to the cold store. Raises as `Mover.move` does."""
+        candidate, size_bytes = self._candidate, self._identity.size_bytes
+        where = str(candidate.location)
+        if candidate.size_bytes not in (None, size_bytes):
+            expected, seen = str(candidate.size_bytes), str(size_bytes)
+            raise SizeMismatch(where=where, expected=expected, seen=seen)
+        cold_bytes = size_bytes if self.stores.reads_back(size_bytes) else 0
+        with self.stores.egress.taken(
+            where, hot_bytes=size_bytes, cold_bytes=cold_bytes
+        ) as taken:
+            taken.reads_hot(size_bytes)
+            return self._archive(taken)
+
+    def _archive(self, taken: Taken) -> Sent:
+        """Make the object at the first key that is free or holds a copy of it."""
+        cold, plain = self.stores.cold, self.stores.plain_key(self._candidate)
+        tried_count = 0
+        for key in digest_keys(plain, Digest.of(self._origin.encode())):
+            self.stores.require_two_places(self._candidate.location, key)
+            tried_count += 1
+            found = cold.look(key)
+            if found is None:
+                try:
+                    sent = self._send(key)
+                except KeyTaken:
+                    found = cold.look(key)
+                else:
+                    if sent is not None:
+                        if self.stores.reads_back(sent.size_bytes):
+                            taken.reads_cold(sent.size_bytes)  # `verify` does
+                        return sent
+                    found = cold.look(key)
+            if found is not None and (sent := self._copied(found, taken)) is not None:
+                return sent
+        raise NoFreeKey(where=str(plain), tried_count=tried_count)
+
+    def _send(self, key: ColdKey) -> Sent | None:
+        """Send it in parts; None: after a lost answer something lies there that may be it."""
+        sending = self.sender.open(self._plan(key), self._label)
+        try:
+            checked, parts = self._send_parts(sending)
+            completed = sending.complete(parts)
+        except (Mismatch, PermanentError) as error:
+            sending.abandon(str(error))
+            raise
+        except FatalError:
+            raise  # perhaps the lease is lost: nothing is given back by whoever has none
+        except BaseException:
+            with suppress(ArchiverError):  # it is found by its record all the same
+                sending.leave()
+            raise
+        if not completed.is_certain:
+            return None
+        self._note(key, checked.digest)
+        return Sent(
+            claim=self.claim,
+            identity=self._identity,
+            cold=self.stores.cold.location(key),
+            size_bytes=self._identity.size_bytes,
+            digest=checked.digest,
+            content_digest=checked.content_digest,
+            etag=completed.stat.etag,
+            is_in_parts=True,
+        )
+
+    def _send_parts(self, sending: Sending) -> tuple[Checked, list[Part]]:
+        """Read every part, those that were sent before too; send what is missing."""
+
+        def work(part: PartRange) -> tuple[bytes, Part]:
+            body = self._read(part.start, part.stop)
+            return body, sending.put(part.number, body)
+
+        streams, size_bytes = self.stores.streams, self._identity.size_bytes
+        ranges = part_ranges(size_bytes, sending.part_bytes)
+        parts: list[Part] = []
+        with self._checking() as check, closing(streams.in_order(ranges, work)) as sent:
+            for body, part in sent:
+                check.update(body)
+                parts.append(part)
+            return check.finish(), parts
+
+    def _copied(self, found: ColdObject, taken: Taken) -> Sent | None:
+        """The object at a taken key, where it is proven to be a copy."""
+        size_bytes = self._identity.size_bytes
+        if found.stat.size_bytes != size_bytes:
+            return None
+        checked = self._checked
+        copies = Copies(self.stores, self.ledger_id)
+        stat = copies.copy_at(found, self.claim, size_bytes, checked.digest, taken)
+        if stat is None:
+            return None
+        self.sender.drop(self._plan(stat.key))  # whoever made it may have died right after
+        self._note(stat.key, checked.digest)
+        return Sent(
+            claim=self.claim,
+            identity=self._identity,
+            cold=self.stores.cold.location(stat.key),
+            size_bytes=size_bytes,
+            digest=checked.digest,
+            content_digest=checked.content_digest,
+            etag=stat.etag,
+            was_there=True,
+            was_read_back=True,
+            is_in_parts=True,
+        )
+
+    @cached_property
+    def _checked(self) -> Checked:
+        """The hot object's digests, where nothing is sent."""
+        with self._checking() as check:
+            self.stores.streams.digest(self._identity.size_bytes, self._read, check.update)
+            return check.finish()
+
+    @contextmanager
+    def _checking(self) -> Iterator[RunningCheck]:
+        """Looks at what passes. zstd content goes one object at a time: it may want memory."""
+        is_looked_into = self._candidate.content_digest is not None
+        is_zstd = is_looked_into and encoding_of(self._head) == "zstd"
+        turn = self.stores.streams.zstd_turn if is_zstd else nullcontext()
+        size_bytes = self._identity.size_bytes
+        with turn, closing(RunningCheck(self._candidate, size_bytes, takes_turns=False)) as it:
+            yield it
+
+    def _note(self, key: ColdKey, digest: Digest) -> None:
+        """Note the digest beside the object, which could not say it when it was begun."""
+        cold = self.stores.cold
+        note_key = digest_notes.note_key(cold.path_prefix, key)
+        note = digest_notes.to_body(key, self._identity.size_bytes, digest)
+        try:
+            self.sender.patiently(
+                partial(
+                    cold.create,
+                    note_key,
+                    note,
+                    metadata={},
+                    content_type="application/json",
+                    content_encoding=None,
+                )
+            )
+        except KeyTaken as exc:
+            noted = cold.read(note_key)
+            if noted != note:
+                where = str(cold.location(note_key))
+                expected, seen = f"a note of {digest}", f"{len(noted)} other bytes"
+                raise ColdMismatch(where=where, expected=expected, seen=seen) from exc
+
+    # --- what it is --------------------------------------------------------------------------
+
+    @property
+    def _candidate(self) -> Candidate:
+        return self.claim.candidate
+
+    @cached_property
+    def _identity(self) -> HotIdentity:
+        location = self._candidate.location
+        identity = self.stores.hot.identify([location])[location]
+        if identity is None:
+            raise ObjectMissing(store="hot", where=str(location), code="absent")
+        return identity
+
+    @cached_property
+    def _origin(self) -> str:
+        return origin_of(self._candidate.location, self._identity)
+
+    @cached_property
+    def _head(self) -> bytes:
+        return self._read(0, _HEAD_BYTES)
+
+    @cached_property
+    def _label(self) -> Label:
+        candidate, encoding = self._candidate, self._candidate.content_encoding
+        if encoding is not None:
+            encoding = label_of(self._head, encoding)
+        metadata = metadata_of(
+            self.claim, self.ledger_id, candidate.digest, candidate.content_digest, encoding
+        )
+        return Label(metadata, candidate.content_type, encoding)
+
+    def _plan(self, key: ColdKey) -> UploadPlan:
+        cold, size_bytes = self.stores.cold, self._identity.size_bytes
+        rules = cold.multipart.rules
+        try:
+            part_bytes = part_bytes_for(size_bytes, self.stores.streams.part_bytes, rules)
+        except ValueError as exc:
+            raise ObjectTooLarge(
+                where=str(self._candidate.location),
+                size_bytes=size_bytes,
+                limit_bytes=rules.max_bytes * rules.max_count,
+            ) from exc
+        return UploadPlan(
+            location=cold.location(key),
+            origin=self._origin,
+            size_bytes=size_bytes,
+            part_bytes=part_bytes,
+            source=self.claim.source,
+            id=self._candidate.id,
+        )
+
+    def _read(self, start: int, stop: int) -> bytes:
+        location = self._candidate.location
+        read = partial(self.stores.hot.read_range, location, self._identity, start, stop)
+        return self.sender.patiently(read)
+
+
+def origin_of(location: HotLocation, identity: HotIdentity) -> str:
+    """Which bytes lie there: equal texts, equal bytes. Part of keys and records: it stays."""
+    at = identity.modified_at
+    facts = [
+        location.bucket,
+        location.path,
+        str(identity.size_bytes),
+        identity.etag or "",
+        identity.version or "",
+        "" if at is None else at.isoformat(),
+    ]
+    return "\n".join(facts)
