@@ -115,17 +115,13 @@ class Boto3ColdStore(ColdBucket):
         expected = stat.size_bytes, stat.etag
         condition: dict[str, Any] = {} if stat.etag is None else {"IfMatch": stat.etag}
         with self._asker.translate(asked):
-            try:
+            with asked.on_condition(expected):
                 answer = self._client.get_object(
                     Bucket=self._bucket,
                     Key=stat.key,
                     Range=f"bytes={start}-{stop - 1}",
                     **condition,
                 )
-            except ClientError as exc:
-                if told_by_botocore(exc).is_condition:
-                    raise asked.changed(expected, None) from exc
-                raise
             with closing(answer["Body"]) as body:
                 seen_bytes = _whole_size(answer, asked, start, stop)
                 asked.require_same(expected, (seen_bytes, answer.get("ETag")))

@@ -6,7 +6,6 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import PreconditionError
 
 from archiver.errors import ObjectMissing
 from archiver.model import ColdKey, ColdObject, ColdStat, Digest
@@ -115,14 +114,12 @@ class S3ColdStore(ColdBucket):
         expected = stat.size_bytes, stat.etag
         self._s3.pace.wait(stop - start)
         with self._s3.translate(asked):
-            try:
+            with asked.on_condition(expected):
                 result = obstore.get(
                     self._s3.bucket(self._bucket),
                     stat.key,
                     options={"range": (start, stop), "if_match": stat.etag},
                 )
-            except PreconditionError as exc:
-                raise asked.changed(expected, None) from exc
             asked.require_same(expected, (result.meta["size"], result.meta["e_tag"]))
             return range_of(asked, result, start, stop)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError
+from obstore.exceptions import BaseError, PermissionDeniedError
 
 from archiver.errors import UnusableName
 from archiver.model import Deleted, HotIdentity, HotLocation
@@ -64,14 +64,12 @@ class S3HotStore:
         expected = identity.size_bytes, identity.etag
         self._s3.pace.wait(stop - start)
         with self._s3.translate(asked):
-            try:
+            with asked.on_condition(expected):
                 result = obstore.get(
                     self._s3.bucket(location.bucket),
                     location.path,
                     options={"range": (start, stop), "if_match": identity.etag},
                 )
-            except PreconditionError as exc:
-                raise asked.changed(expected, None) from exc
             asked.require_same(expected, (result.meta["size"], result.meta["e_tag"]))
             return range_of(asked, result, start, stop)
 

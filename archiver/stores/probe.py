@@ -1,7 +1,7 @@
 """What a cold store really enforces, tried on the bucket itself. Uncertain is no.
 
 Three objects under fixed keys, `{path_prefix}.archiver/probe-...`, stay there, and later
-probes find them.
+probes find them. Uploads in parts are aborted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from archiver.stores.providers import Provider, S3Client
     from archiver.stores.s3 import S3Settings
 
+_TRIALS = "with-parts"  # what a probe tries: one that tried less is not believed
+
 
 def probe_name(
     settings: S3Settings, provider: Provider, bucket: str, client: S3Client = "obstore"
@@ -25,7 +27,7 @@ def probe_name(
     clients = " ".join(f"{name}-{version(name)}" for name in dict.fromkeys((client, "boto3")))
     who = settings.access_key_id or "chain"
     account = f"{settings.endpoint_url} {settings.region} {who}"
-    return f"{provider.name} {account} {bucket} {settings.sse} {clients}"
+    return f"{provider.name} {account} {bucket} {settings.sse} {clients} {_TRIALS}"
 
 
 def probe_cold(
@@ -55,6 +57,8 @@ def probe_cold(
             enforces_create=trials.enforces_create(),
             returns_digest=returns_digest,
             etag_is_md5=trials.etag_is_md5(),
+            enforces_signed_parts=trials.enforces_signed_parts(),
+            keeps_refused_parts=trials.keeps_refused_parts(),
         )
     finally:
         questions.close()

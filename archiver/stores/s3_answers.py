@@ -112,11 +112,24 @@ class Asked:
         if not seen[1]:
             raise self.unavailable(code="no etag")
         if seen != expected:
-            raise self.changed(expected, seen)
+            raise self._changed(expected, in_words(*seen))
 
-    def changed(self, expected: SizeAndEtag, seen: SizeAndEtag | None) -> ObjectChanged:
-        """Another object lies there; None: which one was not told."""
-        told = "another one" if seen is None else in_words(*seen)
+    @contextmanager
+    def on_condition(self, expected: SizeAndEtag) -> Iterator[None]:
+        """For a request that is refused where another object lies there.
+
+        Raises:
+            ObjectChanged
+        """
+        try:
+            yield
+        except Exception as exc:
+            told = told_by(exc, self)
+            if told is None or not (told.is_condition or told.is_out_of_range):
+                raise
+            raise self._changed(expected, "another one") from exc
+
+    def _changed(self, expected: SizeAndEtag, told: str) -> ObjectChanged:
         return ObjectChanged(
             where=self.where,
             expected=in_words(*expected),
@@ -148,6 +161,10 @@ class Told:
     def is_condition(self) -> bool:
         """What was asked on a condition was refused for it; also where a 200 came first."""
         return self.status == 412 or self.code == "PreconditionFailed"  # noqa: PLR2004
+
+    @property
+    def is_out_of_range(self) -> bool:
+        return self.status == 416 or self.code == "InvalidRange"  # noqa: PLR2004
 
     @property
     def is_about_all(self) -> bool:

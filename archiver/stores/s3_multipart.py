@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from archiver.stores.s3_answers import Asked
     from archiver.stores.s3_questions import Questions
 
+_ID_LIMIT = 4_096  # characters; those of known products have some hundreds at most
 _EMPTY_PAGES = 100  # in a row, after which a listing is taken to have no end
 
 
@@ -69,8 +70,8 @@ class S3Multipart:
                 **said,
                 **encryption(self.settings),
             )
-        upload_id = answer.get("UploadId")
-        if not upload_id:
+        upload_id = answer.get("UploadId", "")
+        if not 0 < len(upload_id) <= _ID_LIMIT:
             raise asked.unavailable(code="no upload id")
         return OpenUpload(key, upload_id)
 

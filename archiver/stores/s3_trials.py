@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import secrets
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,10 @@ from archiver.stores.s3_answers import (
     Told,
     error_for,
 )
+from archiver.stores.s3_bounds import UnreadableAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from botocore.awsrequest import AWSPreparedRequest
 
@@ -84,27 +86,12 @@ class Trials:
 
     def enforces_signed_digest(self) -> bool:
         """Whether a body other than the signed one is refused, and leaves nothing."""
-        signed, sent = secrets.token_bytes(32), secrets.token_bytes(32)
-        was_signed = False
-
-        def alter(request: AWSPreparedRequest, **_: Any) -> None:
-            nonlocal was_signed
-            said = _text(request.headers.get("X-Amz-Content-SHA256"))
-            was_signed = said == hashlib.sha256(signed).hexdigest()
-            request.body = io.BytesIO(sent)
-
-        events = self.questions.client.meta.events
-        events.register("before-send.s3.PutObject", alter)
-        try:
-            refusal = self._put("signed", signed)
-        finally:
-            events.unregister("before-send.s3.PutObject", alter)
-        if refusal is None or not was_signed:
-            return False
-        self._require_answer(refusal)
-        # 403 SignatureDoesNotMatch is a refusal, too: the digest is part of what is signed.
-        is_refused = refusal.status in {400, 403} and refusal.code != ACCESS_DENIED
-        return is_refused and self._does_not_hold(sent, "signed", may_be_absent=True)
+        altered = _Altered()
+        with self._sending(altered, "PutObject"):
+            refusal = self._put("signed", altered.signed)
+        return self._is_refused(altered, refusal) and self._does_not_hold(
+            altered.sent, "signed", may_be_absent=True
+        )
 
     def enforces_create(self) -> bool:
         """Whether a second create is refused, and changes nothing."""
@@ -119,6 +106,107 @@ class Trials:
         return refusal.status == _PRECONDITION_FAILED and self._does_not_hold(
             body, "create", may_be_absent=False
         )
+
+    # --- parts --------------------------------------------------------------------------
+
+    def enforces_signed_parts(self) -> bool:
+        """Whether a part other than the signed one is refused, where an honest one is not."""
+        with self._upload("parts") as upload:
+            honest, altered = None, _Altered()
+            if upload is not None:
+                honest, _ = self._put_part(upload, 1, secrets.token_bytes(32))
+            if upload is None or honest is None:
+                return False
+            with self._sending(altered, "UploadPart"):
+                _, refusal = self._put_part(upload, 2, altered.signed)
+            is_refused = self._is_refused(altered, refusal)
+            return is_refused and self._parts(upload) == [(1, honest)]
+
+    def keeps_refused_parts(self) -> bool:
+        """Whether a complete on a key in use is refused, and the upload stays as it was.
+
+        The key is the one that `returns_digest` put.
+        """
+        with self._upload("digest") as upload:
+            if upload is None:
+                return False
+            etag, _ = self._put_part(upload, 1, secrets.token_bytes(32))
+            refusal = None if etag is None else self._complete(upload, etag)
+            is_refused = refusal is not None and refusal.status == _PRECONDITION_FAILED
+            return is_refused and self._parts(upload) == [(1, etag)]
+
+    @contextmanager
+    def _upload(self, name: str) -> Iterator[Mapping[str, Any] | None]:
+        """One upload, aborted whatever happens; None: the store begins none."""
+        client = self.questions.client
+        upload: dict[str, Any] = {"Bucket": self.asked.bucket, "Key": f"{self.key_start}{name}"}
+        try:
+            begun = client.create_multipart_upload(**upload, **self.sent_along)
+        except (ClientError, BotoCoreError) as exc:
+            self._require_any_answer(self.questions.told(exc))
+            yield None
+            return
+        if not (upload_id := begun.get("UploadId")):
+            yield None
+            return
+        upload["UploadId"] = upload_id
+        try:
+            yield upload
+        finally:
+            with suppress(ClientError, BotoCoreError):
+                client.abort_multipart_upload(**upload)
+
+    def _put_part(
+        self, upload: Mapping[str, Any], number: int, body: bytes
+    ) -> tuple[str | None, Told | None]:
+        """Its ETag, or the refusal."""
+        try:
+            answer = self.questions.client.upload_part(**upload, PartNumber=number, Body=body)
+        except (ClientError, BotoCoreError) as exc:
+            refusal = self.questions.told(exc)
+            self._require_any_answer(refusal)
+            return None, refusal
+        return answer.get("ETag"), None
+
+    def _complete(self, upload: Mapping[str, Any], etag: str) -> Told | None:
+        """The refusal of the one part as a new object; None: it was taken."""
+        try:
+            self.questions.client.complete_multipart_upload(
+                **upload,
+                MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]},
+                IfNoneMatch="*",
+            )
+        except (ClientError, BotoCoreError) as exc:
+            refusal = self.questions.told(exc)
+            self._require_any_answer(refusal)
+            return refusal
+        return None
+
+    def _parts(self, upload: Mapping[str, Any]) -> list[tuple[int | None, str | None]]:
+        """Number and ETag of what is held; empty where that is not told."""
+        try:
+            answer = self.questions.client.list_parts(**upload)
+        except (ClientError, BotoCoreError):
+            return []
+        return [(it.get("PartNumber"), it.get("ETag")) for it in answer.get("Parts", ())]
+
+    # --- what all need ------------------------------------------------------------------
+
+    @contextmanager
+    def _sending(self, altered: _Altered, operation: str) -> Iterator[None]:
+        events = self.questions.client.meta.events
+        events.register(f"before-send.s3.{operation}", altered.alter)
+        try:
+            yield
+        finally:
+            events.unregister(f"before-send.s3.{operation}", altered.alter)
+
+    def _is_refused(self, altered: _Altered, refusal: Told | None) -> bool:
+        if refusal is None or not altered.was_signed:
+            return False
+        self._require_answer(refusal)
+        # 403 SignatureDoesNotMatch is a refusal, too: the digest is part of what is signed.
+        return refusal.status in {400, 403} and refusal.code != ACCESS_DENIED
 
     def _put(self, name: str, body: bytes, **more: Any) -> Told | None:
         """The refusal; None: it was taken."""
@@ -144,6 +232,11 @@ class Trials:
         ):
             raise error_for(self.asked, refusal)
 
+    def _require_any_answer(self, refusal: Told) -> None:
+        """The same; but an answer that cannot be read is one: such a store has no parts."""
+        if refusal.code != UnreadableAnswer.__name__:
+            self._require_answer(refusal)
+
     def _does_not_hold(self, refused: bytes, name: str, *, may_be_absent: bool) -> bool:
         """What was refused does not lie there. A doubt is no proof."""
         try:
@@ -153,6 +246,20 @@ class Trials:
             return answer["Body"].read() != refused
         except (ClientError, BotoCoreError) as exc:
             return may_be_absent and self.questions.told(exc).code == NO_SUCH_KEY
+
+
+@dataclass(slots=True)
+class _Altered:
+    """A body that is sent in the place of the one that was signed."""
+
+    signed: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    sent: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    was_signed: bool = False
+
+    def alter(self, request: AWSPreparedRequest, **_: Any) -> None:
+        said = _text(request.headers.get("X-Amz-Content-SHA256"))
+        self.was_signed = said == hashlib.sha256(self.signed).hexdigest()
+        request.body = io.BytesIO(self.sent)
 
 
 def _text(value: str | bytes | None) -> str | None:

@@ -55,6 +55,8 @@ _WORTH_LISTING = 20  # objects a page must answer to be cheaper than asking for 
 _READ_BYTES = 1 << 20
 _ANSWER_LIMIT_BYTES = 16 << 20  # that is no object; a page of a listing is a megabyte or two
 _DIGITS = 15  # of a size that is one
+# Of a range behind the end of what lies there now; a fault of the server sounds alike.
+_OUT_OF_RANGE = {"InternalError", "InvalidRange", "http 416", "http 500"}
 _NO_BUCKETS = {"", ".", ".."}
 _NO_LISTING = {"FeatureNotEnabled", "InvalidRequest", "http 404"}  # servers before list-v2
 
@@ -109,22 +111,32 @@ class SupabaseHotStore:
         path = f"/object/authenticated/{escaped(location)}"
         wanted = f"bytes {start}-{stop - 1}"
         self._pace.wait(stop - start)
-        response = self._request("GET", path, asked, wanted_range=wanted.replace(" ", "="))
+        try:
+            response = self._request("GET", path, asked, wanted_range=wanted.replace(" ", "="))
+        except StoreUnavailable as exc:
+            if exc.code in _OUT_OF_RANGE:
+                self._require_same(location, identity, self._info(location))
+            raise
         try:
             # A whole object instead is not read: nobody made room for it.
             told, _, size = response.headers.get("Content-Range", "").partition("/")
             if response.status != 206 or told != wanted:  # noqa: PLR2004
                 raise asked.unavailable(code="another range")
             seen = _identity(response.headers.get("ETag"), size) or self._info(location)
-            if seen != identity:
-                raise ObjectChanged(
-                    where=asked.where,
-                    expected=in_words(identity.size_bytes, identity.etag),
-                    seen=covered(in_words(seen.size_bytes, seen.etag), self._secrets),
-                )
+            self._require_same(location, identity, seen)
             return _body(response, stop - start, asked)
         finally:
             _give_back(response)
+
+    def _require_same(
+        self, location: HotLocation, identity: HotIdentity, seen: HotIdentity
+    ) -> None:
+        if seen != identity:
+            raise ObjectChanged(
+                where=str(location),
+                expected=in_words(identity.size_bytes, identity.etag),
+                seen=covered(in_words(seen.size_bytes, seen.etag), self._secrets),
+            )
 
     def _get(
         self, path: str, asked: Asked, size_bytes: int = 0

@@ -27,6 +27,8 @@ ENFORCES_ALL = Capabilities(
     enforces_create=True,
     returns_digest=True,
     etag_is_md5=True,
+    enforces_signed_parts=True,
+    keeps_refused_parts=True,
 )
 ENFORCES_CREATE = Capabilities(
     enforces_signed_digest=False, enforces_create=True, returns_digest=False
@@ -97,7 +99,7 @@ def cold_world(
 
 
 def empty(client: S3Client, bucket: str) -> None:
-    """The bucket is there, and nothing is in it."""
+    """The bucket is there, and nothing is in it or on its way there."""
     try:
         client.create_bucket(Bucket=bucket)
     except ClientError as exc:
@@ -110,6 +112,10 @@ def empty(client: S3Client, bucket: str) -> None:
         keys = [{"Key": item["Key"]} for item in page.get("Contents", ())]
         if keys:
             client.delete_objects(Bucket=bucket, Delete={"Objects": keys})  # type: ignore[typeddict-item]
+    for under_way in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
+        client.abort_multipart_upload(
+            Bucket=bucket, Key=under_way["Key"], UploadId=under_way["UploadId"]
+        )
 
 
 def peek(client: S3Client, bucket: str, key: str) -> bytes | None:

@@ -41,7 +41,9 @@ NOTHING_SPECIAL = (
     "pending_release",
 )
 OF_THE_BUCKET = "-"  # a request that names no object
-PROBE_REQUESTS = 12  # a put, a look and a refused put for each of three questions, and room
+PROBE_REQUESTS = (
+    22  # three for each of three questions, five for each of two of parts, and room
+)
 ROUTES: tuple[Route, ...] = get_args(Route)
 JOBS = 500  # of ten pages each
 PEAK_BYTES = 200 * 10**6

@@ -9,11 +9,13 @@ import pytest
 from archiver.errors import BucketMissing, StoreDenied
 from archiver.model import ColdKey, Deleted
 from archiver.stores.cold_boto3 import Boto3ColdStore
+from archiver.stores.cold_s3 import S3ColdStore
 from archiver.stores.hot_s3 import S3HotStore
 from archiver.stores.probe import probe_cold
 from archiver.stores.providers import PROVIDERS
 from tests.contract.cold_store_contract import ColdStoreContract
 from tests.contract.hot_store_contract import AWKWARD_PATHS, HotStoreContract
+from tests.contract.multipart_contract import MultipartContract
 from tests.contract.url_signer_contract import UrlSignerContract, get
 from tests.fakes.s3_worlds import (
     BUCKET,
@@ -76,6 +78,17 @@ class TestCold(ColdStoreContract):
     @pytest.fixture
     def world(self, cold: S3ColdWorld) -> S3ColdWorld:
         return cold
+
+
+class TestParts(MultipartContract):
+    @pytest.fixture(params=[S3ColdStore, Boto3ColdStore], ids=["obstore", "boto3"])
+    def world(
+        self, settings: S3Settings, request: pytest.FixtureRequest
+    ) -> Iterator[S3ColdWorld]:
+        world = cold_world(settings, ENFORCES_ALL, request.param)
+        yield world
+        world.store.close()
+        world.client.close()
 
 
 class TestColdByBoto3(ColdStoreContract):

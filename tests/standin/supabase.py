@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 SERVICE_KEY = "service-role-key-of-the-stand-in"
 PUBLISHABLE_KEY = "publishable-key-of-the-stand-in"
 
+_RANGE = re.compile("bytes=([0-9]+)-([0-9]+)")
 _PAGE_LIMIT = 1_000
 _VALID_NAME = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_/!.*'() &$=@;:+,?-"
@@ -78,6 +79,8 @@ class Fault:
         chunked: Send the body without a Content-Length.
         content_encoding: Keep such a header on the answer.
         etag: Say this one (None: as it is).
+        ignores_range: Send the whole object, whatever part of it was asked for.
+        content_range: Say this one (None: as it is).
         run: Called before anything else.
     """
 
@@ -95,6 +98,8 @@ class Fault:
     chunked: bool = False
     content_encoding: str | None = None
     etag: str | None = None
+    ignores_range: bool = False
+    content_range: str | None = None
     run: Callable[[], object] | None = None
     fired_count: int = 0
 
@@ -553,14 +558,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_object(self, row: Stored, fault: Fault | None) -> None:
         headers = _object_headers(row, fault)
-        body = row.read()
+        body, status = row.read(), 200
+        wanted = _RANGE.fullmatch(self.headers.get("Range", ""))
+        if wanted is not None and not (fault is not None and fault.ignores_range):
+            start, stop = int(wanted[1]), min(int(wanted[2]) + 1, len(body))
+            if start >= len(body):  # the store beneath says 416, which it does not pass on
+                raise Refusal(500, "", "Internal", "Internal Server Error", http_status=500)
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
+            body, status = body[start:stop], 206
+        if fault is not None and fault.content_range is not None:
+            headers["Content-Range"] = fault.content_range
         self.standin.note_served(len(body))
         if fault is not None and fault.cut_after_bytes is not None:
-            self._send_cut(body, headers, fault.cut_after_bytes, is_chunked=fault.chunked)
+            cut = fault.cut_after_bytes
+            self._send_cut(body, headers, cut, status=status, is_chunked=fault.chunked)
         elif fault is not None and fault.chunked:
             self._send_chunked(body, headers)
         else:
-            self._send(200, body, headers)
+            self._send(status, body, headers)
 
     def _send_json(self, status: int, told: object) -> None:
         self._send(status, json.dumps(told).encode(), {"Content-Type": "application/json"})
@@ -572,14 +587,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _send_cut(
-        self, body: bytes, headers: dict[str, str], length: int, *, is_chunked: bool = False
+        self,
+        body: bytes,
+        headers: dict[str, str],
+        length: int,
+        *,
+        status: int = 200,
+        is_chunked: bool = False,
     ) -> None:
         how = (
             {"Transfer-Encoding": "chunked"}
             if is_chunked
             else {"Content-Length": str(len(body))}
         )
-        self._send_head(200, {**headers, **how})
+        self._send_head(status, {**headers, **how})
         sent = body[:length]
         if is_chunked and sent:  # an empty piece would be the end of the body
             sent = b"%x\r\n%b\r\n" % (len(sent), sent)

@@ -115,6 +115,8 @@ def test_every_request_to_supabase(pace: CountingPace) -> None:
 def ask_everything(store: HotStore) -> None:
     with store.open(LOCATIONS[0]) as found:
         assert len(found.read()) == 1_000
+    identity = seen(store, LOCATIONS[:1])[LOCATIONS[0]]
+    assert len(store.read_range(LOCATIONS[0], identity, 100, 400)) == 300
     targets = list(seen(store, LOCATIONS[:20]).items())
     seen(store, LOCATIONS[:3])
     assert set(store.delete(targets, anytime).values()) == {Deleted.DELETED}
@@ -140,6 +142,18 @@ def test_every_request_to_a_cold_store_on_s3_and_of_its_probe(
     store.readback(key)
     store.read(key)
     assert (pace.sent_bytes - sent_bytes, pace.read_bytes - read_bytes) == (500, 1_000)
+    stat = store.stat_many([key])[key]
+    assert stat is not None
+    sent_bytes = pace.sent_bytes
+    store.read_range(stat, 100, 400)
+    upload = store.multipart.begin(
+        key, part_bytes=5 << 20, metadata={}, content_type=None, content_encoding=None
+    )
+    store.multipart.put_part(upload, 1, b"z" * 700)
+    assert pace.sent_bytes - sent_bytes == 300 + 700
+    assert len(store.multipart.parts(upload)) == 1
+    assert len(list(store.multipart.open_uploads(key))) == 1
+    store.multipart.abort(upload)
     store.look(key)
     store.look(ColdKey("app/none"))
     store.stat_many([key])

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from archiver.errors import (
     BucketMissing,
     KeyTaken,
     MetadataTooLarge,
+    ObjectChanged,
     ObjectDenied,
     ObjectFrozen,
     ObjectMissing,
@@ -43,7 +45,7 @@ from tests.fakes.scripted_http import Answer, ScriptedHttp, s3_error
 from tests.fakes.stores import anytime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from archiver.model import Capabilities
     from tests.fakes.s3_worlds import AnyColdStore
@@ -338,6 +340,91 @@ def test_boto3_is_not_even_imported_while_all_goes_well(server: ScriptedHttp) ->
     assert [request.method for request in server.requests] == [
         *["GET", "HEAD", "PUT", "HEAD", "HEAD", "GET"]
     ]
+
+
+# --- ranges -----------------------------------------------------------------------------
+
+STAT = ColdStat(KEY, 10, '"e"')
+PARTIAL = {**THERE, "Content-Range": "bytes 2-4/10"}
+
+
+def partial(body: bytes = b"cde", **other: str) -> Answer:
+    return Answer(206, body, {**PARTIAL, **{k.replace("_", "-"): v for k, v in other.items()}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "told"),
+    [
+        (s3_error(412, "PreconditionFailed"), ObjectChanged, "another one"),
+        (Answer(412), ObjectChanged, "another one"),
+        (s3_error(416, "InvalidRange"), ObjectChanged, "another one"),
+        (partial(ETag='"f"'), ObjectChanged, '"f"'),
+        (partial(ETag='"secret-key"'), ObjectChanged, "SECRET"),
+        (partial(Content_Range="bytes 2-4/11"), ObjectChanged, "11 bytes"),
+        (partial(ETag=""), StoreUnavailable, "no etag"),
+        (partial(Content_Range="bytes 3-5/10"), StoreUnavailable, "code="),
+        (partial(Content_Range="bytes 2-4/*"), StoreUnavailable, "code="),
+        (Answer(206, b"cde", THERE), StoreUnavailable, "code="),
+        (partial(b"cd"), StoreUnavailable, "cut"),
+        (partial(b"cdef"), StoreUnavailable, "cut"),
+        (Answer(206, b"cde", PARTIAL, cut_at=1), StoreUnavailable, "cut"),
+        (s3_error(404, "NoSuchKey"), ObjectMissing, "NoSuchKey"),
+        (s3_error(403, "AccessDenied"), ObjectDenied, "AccessDenied"),
+        (s3_error(503, "SlowDown"), StoreThrottled, "SlowDown"),
+    ],
+)
+def test_an_answer_to_a_range_means(
+    server: ScriptedHttp,
+    cold: AnyColdStore,
+    hot: S3HotStore,
+    answer: Answer,
+    error: type[ArchiverError],
+    told: str,
+) -> None:
+    server.script(answer)
+
+    with pytest.raises(error, match=told) as of_cold:
+        cold.read_range(STAT, 2, 5)
+    with pytest.raises(error, match=told) as of_hot:
+        hot.read_range(AT, HotIdentity(10, etag='"e"'), 2, 5)
+
+    assert "secret-key" not in f"{of_cold.value} {of_hot.value}"
+
+
+def test_a_range_is_asked_for_on_the_condition_that_it_is_that_object(
+    server: ScriptedHttp, cold: AnyColdStore, hot: S3HotStore
+) -> None:
+    server.script(partial())
+
+    assert cold.read_range(STAT, 2, 5) == b"cde"
+    assert hot.read_range(AT, HotIdentity(10, etag='"e"'), 2, 5) == b"cde"
+
+    for request in server.requests:
+        assert (request.headers["range"], request.headers["if-match"]) == ("bytes=2-4", '"e"')
+
+
+def test_a_whole_object_in_the_place_of_a_range_is_not_read(
+    server: ScriptedHttp, cold: AnyColdStore, hot: S3HotStore
+) -> None:
+    """Nobody made room for it: the connection is given up."""
+    body = bytes(64 << 20)
+    server.script(Answer(200, body, THERE))
+    whole = HotIdentity(len(body), etag='"e"')
+    for read_range in (
+        lambda: cold.read_range(replace(STAT, size_bytes=len(body)), 2, 5),
+        lambda: hot.read_range(AT, whole, 2, 5),
+    ):
+        assert peak_bytes_of_a_refusal(read_range) < 16 << 20
+
+
+def peak_bytes_of_a_refusal(ask: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        with pytest.raises(StoreUnavailable):
+            ask()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 # --- what an answer means -----------------------------------------------------------------

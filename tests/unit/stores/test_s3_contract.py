@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from archiver.errors import StoreUnavailable
 from archiver.model import Deleted
 from archiver.stores.cold_boto3 import Boto3ColdStore
 from tests.contract.cold_store_contract import ColdStoreContract
 from tests.contract.hot_store_contract import AWKWARD_PATHS, HotStoreContract
+from tests.contract.multipart_contract import MultipartContract
 from tests.contract.url_signer_contract import UrlSignerContract
 from tests.fakes.s3_worlds import (
     ENFORCES_CREATE,
@@ -67,6 +70,29 @@ class TestColdThatDoesNot(ColdStoreContract):
     @pytest.fixture
     def world(self, moto_url: str) -> Iterator[S3ColdWorld]:
         world = cold_world(settings_of(moto_url), ENFORCES_NOTHING)
+        yield world
+        world.store.close()
+        world.client.close()
+
+
+class TestPartsOnACondition(MultipartContract):
+    late_error = StoreUnavailable  # moto answers 500
+
+    @pytest.fixture
+    def world(self, moto_url: str) -> Iterator[S3ColdWorld]:
+        capabilities = replace(ENFORCES_CREATE, keeps_refused_parts=True)
+        world = cold_world(settings_of(moto_url), capabilities)
+        yield world
+        world.store.close()
+        world.client.close()
+
+
+class TestPartsWithoutACondition(MultipartContract):
+    late_error = StoreUnavailable
+
+    @pytest.fixture
+    def world(self, moto_url: str) -> Iterator[S3ColdWorld]:
+        world = cold_world(settings_of(moto_url), ENFORCES_NOTHING, Boto3ColdStore)
         yield world
         world.store.close()
         world.client.close()

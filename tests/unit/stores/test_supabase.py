@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import socket
 import threading
+import tracemalloc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import urllib3
 
 from archiver.errors import (
     BucketMissing,
+    ObjectChanged,
     ObjectDenied,
     ObjectMissing,
     SettingsError,
@@ -233,6 +235,77 @@ def test_a_weakened_etag_is_the_same_etag(world: SupabaseWorld) -> None:
     world.standin.on("get", etag=f'W/"{strong.etag}"')
 
     assert identity_of(world.store, AT) == strong
+
+
+# --- ranges -----------------------------------------------------------------------------
+
+
+def test_a_whole_object_in_the_place_of_a_range_is_not_read(world: SupabaseWorld) -> None:
+    world.plant(AT, bytes(64 << 20))
+    identity = identity_of(world.store, AT)
+    world.standin.on("get", ignores_range=True, times=2)
+    with pytest.raises(StoreUnavailable, match="another range"):
+        world.store.read_range(AT, identity, 100, 200)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(StoreUnavailable):
+            world.store.read_range(AT, identity, 100, 200)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < 80 << 20  # the stand-in's, which is in this process, and no second one
+
+
+@pytest.mark.parametrize("content_range", ["", "bytes 1-2/10", "bytes */10", "2-5/10"])
+def test_another_range_is_not_delivered(world: SupabaseWorld, content_range: str) -> None:
+    world.plant(AT, b"0123456789")
+    identity = identity_of(world.store, AT)
+    world.standin.on("get", content_range=content_range)
+
+    with pytest.raises(StoreUnavailable, match="another range"):
+        world.store.read_range(AT, identity, 2, 6)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 49_999])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_cut_range_is_never_delivered(
+    world: SupabaseWorld, cut: int, *, chunked: bool
+) -> None:
+    world.plant(AT, b"x" * 100_000)
+    identity = identity_of(world.store, AT)
+    world.standin.on("get", cut_after_bytes=cut, chunked=chunked)
+
+    with pytest.raises(StoreUnavailable) as caught:
+        world.store.read_range(AT, identity, 10, 50_010)
+
+    assert caught.value.code in {"cut", "connection"}
+    assert world.store.read_range(AT, identity, 10, 50_010) == b"x" * 50_000
+
+
+@pytest.mark.parametrize("what", [{"etag": ""}, {"content_range": "bytes 2-5/*"}])
+def test_a_range_that_does_not_say_of_what_is_identified_by_info(
+    world: SupabaseWorld, what: dict[str, str]
+) -> None:
+    world.plant(AT, b"0123456789")
+    identity = identity_of(world.store, AT)
+    world.standin.on("get", times=2, **what)
+
+    assert world.store.read_range(AT, identity, 2, 6) == b"2345"
+    world.plant(AT, b"abcdefghij")
+    with pytest.raises(ObjectChanged):
+        world.store.read_range(AT, identity, 2, 6)
+
+
+def test_a_fault_of_the_server_is_not_taken_for_another_object(world: SupabaseWorld) -> None:
+    """A range behind the end of what lies there now and a fault sound alike."""
+    world.plant(AT, b"0123456789")
+    identity = identity_of(world.store, AT)
+    world.standin.on("get", status=500, body={"statusCode": "500", "error": "Internal"})
+
+    with pytest.raises(StoreUnavailable, match="http 500"):
+        world.store.read_range(AT, identity, 2, 6)
 
 
 # --- what refusals mean -----------------------------------------------------------------
