@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -222,3 +223,166 @@ def test_what_one_client_was_seen_to_do_is_not_believed_of_the_other() -> None:
 
     assert by_boto3 != probe_name(settings, provider, BUCKET, "obstore")
     assert "obstore" not in by_boto3
+
+
+# --- parts ------------------------------------------------------------------------------
+
+BEGUN = Answer(
+    200,
+    b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>",
+)
+ABORTED = Answer(204)
+
+
+def listed(*etags: str) -> Answer:
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><Size>32</Size><ETag>{etag}</ETag></Part>"
+        for number, etag in enumerate(etags, 1)
+    )
+    return Answer(200, f"<ListPartsResult>{parts}</ListPartsResult>".encode())
+
+
+@pytest.fixture
+def trials(server: ScriptedHttp) -> Iterator[Trials]:
+    questions = Questions(settings_of(server.url))
+    yield Trials(questions, PROVIDERS["other"], Asked("cold", "probe", BUCKET), "app/probe-")
+    questions.close()
+
+
+def was_aborted(server: ScriptedHttp) -> bool:
+    return [it.method for it in server.requests].count("DELETE") == 1
+
+
+@pytest.mark.parametrize("refusal", [MISMATCH, s3_error(403, "SignatureDoesNotMatch")])
+def test_an_altered_part_that_is_refused_shows_that_parts_are_checked(
+    server: ScriptedHttp, trials: Trials, refusal: Answer
+) -> None:
+    server.script(BEGUN, TAKEN, refusal, listed('"e"'), ABORTED)
+
+    assert trials.enforces_signed_parts()
+
+    begun, honest, altered, *_ = server.requests
+    assert begun.target == f"/{BUCKET}/app/probe-parts?uploads"
+    for asked, is_signed in ((honest, True), (altered, False)):
+        said = asked.headers["x-amz-content-sha256"]
+        assert (said == hashlib.sha256(asked.body).hexdigest()) is is_signed
+    assert was_aborted(server)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [TAKEN, TAKEN],  # it takes everything
+        [s3_error(400, "EntityTooSmall"), MISMATCH],  # it takes nothing
+        [TAKEN, s3_error(403, "AccessDenied"), listed('"e"')],
+        [TAKEN, s3_error(500, "InternalError"), listed('"e"')],
+        [TAKEN, MISMATCH, listed('"e"', '"f"')],  # refused, and kept
+        [TAKEN, MISMATCH, listed()],
+        [TAKEN, MISMATCH, s3_error(403, "AccessDenied")],
+        [TAKEN, MISMATCH, Answer(200, b"no list")],
+    ],
+)
+def test_another_answer_to_an_altered_part_shows_nothing(
+    server: ScriptedHttp, trials: Trials, answers: list[Answer]
+) -> None:
+    server.script(BEGUN, *answers, ABORTED)
+
+    assert not trials.enforces_signed_parts()
+    assert was_aborted(server)
+
+
+def test_a_refused_complete_whose_parts_are_there_shows_that_they_are_kept(
+    server: ScriptedHttp, trials: Trials
+) -> None:
+    server.script(BEGUN, TAKEN, TAKEN_ALREADY, listed('"e"'), ABORTED)
+
+    assert trials.keeps_refused_parts()
+
+    complete = server.requests[2]
+    assert complete.target == f"/{BUCKET}/app/probe-digest?uploadId=u"
+    assert complete.headers["if-none-match"] == "*"
+    assert was_aborted(server)
+
+
+MADE = Answer(
+    200, b"<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
+)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [TAKEN, MADE],  # the condition is not looked at
+        [TAKEN, TAKEN_ALREADY, s3_error(404, "NoSuchUpload")],  # as R2
+        [TAKEN, TAKEN_ALREADY, listed()],
+        [TAKEN, TAKEN_ALREADY, listed('"another"')],
+        [TAKEN, s3_error(501, "NotImplemented"), listed('"e"')],
+        [TAKEN, Answer(200, b"neither"), listed('"e"')],
+        [s3_error(501, "NotImplemented")],
+    ],
+)
+def test_another_answer_to_a_complete_shows_nothing(
+    server: ScriptedHttp, trials: Trials, answers: list[Answer]
+) -> None:
+    server.script(BEGUN, *answers, ABORTED)
+
+    assert not trials.keeps_refused_parts()
+    assert was_aborted(server)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        s3_error(501, "NotImplemented"),
+        s3_error(403, "AccessDenied"),
+        Answer(200),
+        Answer(200, b"no answer to this"),
+    ],
+)
+def test_a_store_that_begins_no_upload_has_no_parts(
+    server: ScriptedHttp, trials: Trials, answer: Answer
+) -> None:
+    server.script(answer)
+
+    assert not trials.enforces_signed_parts()
+    assert not trials.keeps_refused_parts()
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("trial", ["enforces_signed_parts", "keeps_refused_parts"])
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [],
+        [s3_error(503, "SlowDown")],
+        [BEGUN, s3_error(503, "SlowDown")],
+        [BEGUN, TAKEN, s3_error(429, "TooMany")],
+        [BEGUN, TAKEN, s3_error(400, "RequestTimeout")],
+    ],
+)
+def test_a_trial_of_parts_that_learned_nothing_says_why_and_leaves_nothing(
+    server: ScriptedHttp, trials: Trials, trial: str, answers: list[Answer]
+) -> None:
+    server.script(*answers, ABORTED if BEGUN in answers else s3_error(503, "SlowDown"))
+
+    with pytest.raises(StoreUnavailable):
+        getattr(trials, trial)()
+
+    assert was_aborted(server) is (BEGUN in answers)
+
+
+def test_a_probe_leaves_no_upload(moto_url: str) -> None:
+    settings = settings_of(moto_url)
+    world = cold_world(settings, ENFORCES_NOTHING)
+    with contextlib.closing(world.store), contextlib.closing(world.client):
+        seen = probe_cold(settings, PROVIDERS["minio"], BUCKET, PREFIX)
+
+        assert seen.keeps_refused_parts
+        assert not seen.enforces_signed_parts  # moto takes any body
+        assert list(world.store.multipart.open_uploads("")) == []
+
+
+def test_what_was_found_before_parts_were_tried_is_not_believed() -> None:
+    name = probe_name(settings_of("https://s3.example"), PROVIDERS["r2"], BUCKET)
+
+    assert name.endswith(" with-parts")
