@@ -190,15 +190,21 @@ class BoundedWriter:
         self._timeout_seconds = timeout_seconds
         self.is_hung = False
 
-    def require_untouched(self) -> None:
-        """Refuse a target that is given for a new object, and has something of another one.
+    def require_empty(self, *, is_new: bool) -> None:
+        """Refuse to cut what may be somebody else's: a header, what `>>` is to follow.
+
+        One that an earlier session left may stand anywhere, unless it only appends.
 
         Raises:
             TargetMisplaced, TransferBroken
         """
-        found = self._ask("writing", 0, lambda _: _standing(self._target))
-        if found not in (None, 0):
-            raise TargetMisplaced(expected=0, found=found)
+
+        def found(_: object) -> int | None:
+            return _standing(self._target) if is_new or _appends(self._target) else None
+
+        offset = self._ask("writing", 0, found)
+        if offset:
+            raise TargetMisplaced(expected=0, found=offset)
 
     def holds(self, offset: int) -> bool:
         """Whether as many bytes are there at least; True where it cannot be asked.
@@ -247,6 +253,7 @@ class BoundedWriter:
             written.size_bytes += count
             got_on()
             rest = memoryview(body)[written.size_bytes :]
+        written.size_bytes = 0  # a flush that fails may be about any of them
         _flush(self._target)
 
     def _ask(self, doing: Doing, offset: int, work: Callable[[Callable[[], None]], T]) -> T:

@@ -54,9 +54,9 @@ class LandingFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._part = path.with_name(f"{path.name}.part")
-        self._state = path.with_name(f"{path.name}.part.json")
-        self._fresh_state = path.with_name(f"{path.name}.part.json.new")
+        self._part = path.parent / f"{path.name}.part"
+        self._state = path.parent / f"{path.name}.part.json"
+        self._fresh_state = path.parent / f"{path.name}.part.json.new"
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:
@@ -114,7 +114,8 @@ class LandingFile:
             TargetFull, TargetUnusable: The one before it is there still.
         """
         with self._translated(checkpoint.offset):
-            number = os.open(self._fresh_state, _FLAGS | os.O_TRUNC, _MODE)
+            self._fresh_state.unlink(missing_ok=True)
+            number = os.open(self._fresh_state, _FLAGS | os.O_EXCL, _MODE)
             with os.fdopen(number, "wb", buffering=0) as file:
                 _write_all(file, checkpoint.to_json().encode())
                 os.fsync(number)
@@ -196,6 +197,9 @@ class LandingFile:
                     doing="syncing", offset=offset, code=code, message=message
                 ) from exc
             raise TargetUnusable(where=str(self._path), code=code, message=message) from exc
+        except ValueError as exc:  # a name with a NUL, or one that is no Unicode
+            message = str(exc)
+            raise TargetUnusable(where=ascii(self._path), code="name", message=message) from exc
 
 
 class _Resumed:

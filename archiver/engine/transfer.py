@@ -79,9 +79,9 @@ def stream_transfer(
         TargetMisplaced: Nothing was written.
         ValueError: `total_size` is negative.
     """
-    said = Checkpoint.new(session_id or secrets.token_hex(16), digest, total_size)
-    if checkpoint is not None and session_id is None:
-        said = replace(said, session_id=checkpoint.session_id)
+    if session_id is None:
+        session_id = secrets.token_hex(16) if checkpoint is None else checkpoint.session_id
+    said = Checkpoint.new(session_id, digest, total_size)
     with ExitStack() as closing:
         reader = BoundedReader(
             source,
@@ -146,13 +146,12 @@ class _Transfer:
 
     def _begin(self, begun: Checkpoint | None) -> Changed | None:
         """Find the place to go on from, and put the target there; why not the checkpoint's."""
-        if begun is None:
-            self._writer.require_untouched()
-        else:
-            changed = self._compare(begun)
-            if changed is not None and begun.offset > 0:
-                self._start_over(begun, changed)
-                return changed
+        changed = None if begun is None else self._compare(begun)
+        if begun is None or begun.offset == 0:
+            self._writer.require_empty(is_new=begun is None)
+        elif changed is not None:
+            self._start_over(begun, changed)
+            return changed
         self._writer.place(self._offset)
         return None
 
@@ -222,6 +221,8 @@ class _Transfer:
         """After a failure: a last checkpoint, where what was written can be made durable."""
         if self._writer.is_hung:
             return
+        with suppress(TargetMisplaced, TransferBroken):
+            self._writer.place(self._offset)  # cuts what a failed write left
         try:
             self._writer.sync(self._offset)
         except ArchiverError:

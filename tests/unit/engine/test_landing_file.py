@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +28,6 @@ from tests.fakes.streams import BrokenReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from archiver.engine.bounded_streams import BinaryReader
 
@@ -275,6 +275,12 @@ def test_a_place_where_no_file_can_be_is_told_before_anything_is_read(
 
     assert remote.offsets == []
     assert not (folder / "other").exists() or (folder / "other").read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("name", ["/", ".", "..", "a\0b", "\ud800", "n" * 256])
+def test_a_name_that_no_file_can_have_is_told(name: str) -> None:
+    with pytest.raises(TargetUnusable), LandingFile(Path(name)):
+        pass
 
 
 def test_a_link_of_that_name_is_replaced_and_not_followed(path: Path) -> None:

@@ -5,11 +5,13 @@ The first part is P's own list of tests; the second its defects, by number.
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import threading
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,7 +46,6 @@ from tests.fakes.streams import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 BODY = bytes(range(200))
 WRONG = Digest.of(b"something else")
@@ -387,6 +388,35 @@ def test_p03_a_target_with_something_in_it_is_not_cut_for_a_new_object(tmp_path:
             stream_transfer(io.BytesIO(BODY), target)
 
     assert path.read_bytes() == b"a header"
+
+
+def test_p03_a_new_checkpoint_is_no_leave_to_cut_what_is_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"lines of others")
+    with path.open("ab") as target, pytest.raises(TargetMisplaced, match="found=15"):
+        stream_transfer(io.BytesIO(BODY), target, checkpoint=Checkpoint.new("s"))
+
+    assert path.read_bytes() == b"lines of others"
+
+
+@pytest.mark.parametrize("mode", ["r+b", "ab"])
+def test_p03_what_a_failed_write_left_is_cut_at_once(tmp_path: Path, mode: str) -> None:
+    path, saved = tmp_path / "target", Saved()
+    path.touch()
+
+    class Breaking(io.FileIO):
+        def write(self, body: object, /) -> int:
+            if self.tell() > 0:
+                raise OSError(5, "Input/output error")
+            return super().write(memoryview(body)[:20])  # type: ignore[arg-type]
+
+    with Breaking(path, mode) as broken, pytest.raises(TransferBroken, match="offset=20"):
+        stream_transfer(io.BytesIO(BODY), broken, small(), None, saved)
+    assert (saved.offsets, path.read_bytes()) == ([0], b"")
+
+    with path.open(mode) as target:
+        stream_transfer(io.BytesIO(BODY), target, small(), saved[-1])
+    assert path.read_bytes() == BODY
 
 
 def test_p03_a_target_that_lost_bytes_is_filled_anew() -> None:
@@ -873,6 +903,26 @@ def test_a_pipe_a_terminal_and_dev_null_are_targets() -> None:
     with os.fdopen(reading, "rb") as out, os.fdopen(writing, "wb") as into:
         stream_transfer(io.BytesIO(BODY), into)
         assert out.read(200) == BODY
+
+
+def test_a_compressing_file_is_a_target_and_a_source() -> None:
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb") as target:
+        stream_transfer(io.BytesIO(BODY), target, small())
+    packed.seek(0)
+    with gzip.GzipFile(fileobj=packed) as source:
+        result = stream_transfer(source, io.BytesIO(), small(), digest=Digest.of(BODY))
+
+    assert result.total_size == 200
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_flush_that_fails_is_of_the_whole_chunk() -> None:
+    full = io.BufferedWriter(io.FileIO("/dev/full", "wb"))
+    with pytest.raises(TargetFull, match="doing=writing offset=0 code=ENOSPC"):
+        stream_transfer(io.BytesIO(BODY), full, small())
+    with pytest.raises(OSError, match="No space left"):
+        full.close()  # what it holds is flushed once more
 
 
 def test_a_pipe_that_falls_silent_is_given_up() -> None:
