@@ -29,5 +29,6 @@ def problem_of_id(id_: str) -> str:
 
 def short_id(id_: str) -> CandidateId:
     """What stands for an id that cannot be kept: its beginning and its SHA-256."""
-    digest = Digest.of(id_.encode(errors="surrogatepass"))
-    return CandidateId(f"{ascii(id_[:_BEGINNING])[1:-1]}...{digest}")
+    end = f"...{Digest.of(id_.encode(errors='surrogatepass'))}"
+    beginning = ascii(id_[:_BEGINNING])[1:-1]  # escaped: up to ten bytes a character
+    return CandidateId(beginning[: LIMIT_BYTES - len(end)] + end)
