@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from archiver.formats.ids import LIMIT_BYTES, problem_of_id, short_id
 
 
-@pytest.mark.parametrize("id_", ["x" * 5000, "\u00fc" * 600, "\U0001f5c4" * 300, "nul\0", "\ud800"])
+@pytest.mark.parametrize(
+    "id_", ["x" * 5000, "\u00fc" * 600, "\U0001f5c4" * 300, "nul\0", "\ud800"]
+)
 def test_an_id_that_cannot_be_kept_has_a_short_one_that_can(id_: str) -> None:
     assert problem_of_id(id_)
     assert problem_of_id(short_id(id_)) == ""
