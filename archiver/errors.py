@@ -7,7 +7,8 @@
     |   |   |-- StoreFull               nor is this: nothing more is sent
     |   |   `-- NotSent                 its turn did not come: nor is this ever counted
     |   |-- LedgerUnavailable       the database did not answer
-    |   |   `-- LedgerFull              its disk is full
+    |   |   |-- LedgerFull              its disk is full
+    |   |   `-- LedgerFileUnavailable   another process writes it, or its disk fails
     |   |-- NoEgressLeft            the budget has no room for a read
     |   |-- UploadBusy              another worker sends this very object
     |   |-- UploadMissing           the store knows no such upload (any more)
@@ -55,6 +56,9 @@
         |-- EvidenceUnavailable
         |-- LedgerOutdated
         |-- LedgerDenied
+        |-- LedgerFileUnusable    it is damaged, or another program's
+        |-- LedgerFileNewer
+        |-- StateDirUnusable
         |-- ForeignDatabase       the ledger is a copy, restored or moved
         |-- ForeignStamp          another ledger releases under this prefix
         |-- ForkedLedger          the cold store knows more of this ledger than it does itself
@@ -156,6 +160,15 @@ class LedgerFull(LedgerUnavailable):
     """The database has no room left."""
 
     hint: ClassVar[str] = "Make room on its disk: it is tried again, and nothing is lost."
+
+
+class LedgerFileUnavailable(LedgerUnavailable):
+    """The ledger's file could not be read or written."""
+
+    hint: ClassVar[str] = (
+        "Another process may be writing it for long, or its disk be full or failing: it is "
+        "tried again, and nothing is lost."
+    )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -573,6 +586,40 @@ class LedgerDenied(FatalError):
     hint: ClassVar[str] = (
         "Check the user, the password and the database in ARCHIVE_DATABASE_URL, and the user's "
         "grants on schema archiver."
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class LedgerFileUnusable(FatalError):
+    """The ledger's file is damaged, or another program's."""
+
+    path: str
+    problem: str
+    hint: ClassVar[str] = (
+        "Move it away, and the files beside it whose names begin like its own: a new one is "
+        "made, and what only the old one knew is sent from the beginning."
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class LedgerFileNewer(FatalError):
+    """The ledger's file is of a newer archiver."""
+
+    path: str
+    found: int
+    known: int
+    hint: ClassVar[str] = "Use that archiver again, or another ARCHIVE_STATE_DIR."
+
+
+@dataclass(kw_only=True, eq=False)
+class StateDirUnusable(FatalError):
+    """The state directory cannot be used."""
+
+    path: str
+    problem: str
+    hint: ClassVar[str] = (
+        "Name a directory in ARCHIVE_STATE_DIR that this user may write, on a disk of this "
+        "machine."
     )
 
 

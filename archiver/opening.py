@@ -21,6 +21,7 @@ from archiver.errors import (
     UnusableName,
 )
 from archiver.ledger.postgres import LedgerSettings
+from archiver.ledger.sqlite.ledger import SqliteLedger, SqliteSettings
 from archiver.model import Capabilities, ColdKey, HotLocation
 from archiver.sources.plugins import PluginSettings, load_plugin
 from archiver.sources.sql_file import SqlFile
@@ -37,7 +38,7 @@ from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
 if TYPE_CHECKING:
     from archiver.config import Cold, Hot, Settings, SourceSettings
     from archiver.model import Secret
-    from archiver.protocols import ArchiveSource, ColdStore, Fleet, HotStore
+    from archiver.protocols import ArchiveSource, Clock, ColdStore, Fleet, HotStore
     from archiver.stores.cold_boto3 import Boto3ColdStore
     from archiver.stores.providers import S3Client
 
@@ -61,6 +62,24 @@ def ledger_settings(settings: Settings) -> LedgerSettings:
         max_attempts=settings.max_attempts,
         release_grace_seconds=settings.release_grace_seconds,
         upload_expiry_seconds=settings.upload_expiry_seconds,
+    )
+
+
+def state_ledger(settings: Settings, clock: Clock) -> SqliteLedger:
+    """The ledger of this machine, for what needs no database; not open yet.
+
+    Raises:
+        SettingsError: Nothing says where it is.
+    """
+    if settings.state_dir is None:
+        raise _not_set("ARCHIVE_STATE_DIR")
+    return SqliteLedger(
+        SqliteSettings(
+            state_dir=settings.state_dir,
+            lease_seconds=settings.lease_seconds,
+            upload_expiry_seconds=settings.upload_expiry_seconds,
+        ),
+        clock,
     )
 
 

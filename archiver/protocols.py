@@ -717,17 +717,14 @@ class Records(Protocol):
         """What was adopted from `since` on and before `until`; lazy, ordered as `entries`."""
 
 
-class Fleet(Protocol):
-    """Who works here, under which epoch, and what was learned of the stores."""
+class Leases(Protocol):
+    """The lease of this process in a ledger."""
 
     @property
     def ledger_id(self) -> str: ...
 
-    def identity(self) -> LedgerIdentity:
-        """Which ledger this is, where it is at home, and where it is found now."""
-
     def join(self) -> Lease:
-        """Register this process and get a lease; `Claims` and `Releases` work under it.
+        """Register this process and get a lease; whatever it owns is owned under it.
 
         Raises:
             ForeignDatabase: The ledger is not at home in the database it is found in.
@@ -742,6 +739,13 @@ class Fleet(Protocol):
 
     def leave(self) -> None:
         """End the lease: whatever is still held can be taken over at once, as no crash."""
+
+
+class Fleet(Leases, Protocol):
+    """Who works here, under which epoch, and what was learned of the stores."""
+
+    def identity(self) -> LedgerIdentity:
+        """Which ledger this is, where it is at home, and where it is found now."""
 
     def remember(self, probe: str, capabilities: Capabilities) -> None:
         """Keep what a probe of a store found."""

@@ -78,6 +78,10 @@ class Reader:
         if problems:
             raise SettingsError(problems=tuple(problems))
 
+    def plain(self, name: str) -> str:
+        """A variable that is none of ours; empty where it is not set."""
+        return self._environ.get(name, "")
+
     def value(self, setting: Setting[T]) -> T:
         """The value of a setting that has a default."""
         found = self.find(setting)

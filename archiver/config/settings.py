@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from archiver.config import table
@@ -22,7 +23,6 @@ from archiver.ops.timetable import Timetable
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from importlib.metadata import EntryPoint
-    from pathlib import Path
 
     from archiver.config.proxies import NoProxy
     from archiver.config.reader import Seen
@@ -51,6 +51,7 @@ class Settings:
     database_url: Secret | None  # None: disabled
     migrate_url: Secret | None
     lease_seconds: float
+    state_dir: Path | None  # None: unset, and there is no home directory
     upload_expiry_seconds: float
     statement_timeout_seconds: float
 
@@ -152,6 +153,7 @@ class Settings:
             ),
             migrate_url=reader.find(table.MIGRATE_URL),
             lease_seconds=reader.value(table.LEASE),
+            state_dir=reader.find(table.STATE_DIR) or _default_state_dir(reader),
             upload_expiry_seconds=reader.value(table.UPLOAD_EXPIRY),
             statement_timeout_seconds=reader.value(table.STATEMENT_TIMEOUT),
             evidence=reader.value(table.EVIDENCE),
@@ -251,6 +253,14 @@ def _read_timetable(reader: Reader) -> Timetable:
 def _timeout_seconds(reader: Reader) -> float:
     found = reader.find(table.TIMEOUT)
     return reader.value(table.PROFILE).timeout_seconds if found is None else found
+
+
+def _default_state_dir(reader: Reader) -> Path | None:
+    """Where the XDG Base Directory Specification wants it. It says to ignore relative paths."""
+    state_home, home = reader.plain("XDG_STATE_HOME"), reader.plain("HOME")
+    if state_home.startswith("/"):
+        return Path(state_home) / "archiver"
+    return Path(home) / ".local" / "state" / "archiver" if home.startswith("/") else None
 
 
 def _hang_after_seconds(reader: Reader) -> float:

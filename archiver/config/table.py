@@ -211,6 +211,13 @@ LEASE = Setting(
     default="60s",
 )
 
+STATE_DIR = Setting(
+    "ARCHIVE_STATE_DIR",
+    values.STATE_DIR,
+    "Where what has no database keeps its record (`ledger.sqlite`), on a disk of this machine. "
+    "Unset: `$XDG_STATE_HOME/archiver`, else `~/.local/state/archiver`.",
+    "/var/lib/archiver",
+)
 UPLOAD_EXPIRY = Setting(
     "ARCHIVE_UPLOAD_EXPIRY",
     values.duration(at_least_seconds=60),

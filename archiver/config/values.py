@@ -278,6 +278,14 @@ def _parse_endpoint(text: str) -> str | Path:
     return _parse_directory(text) if text.startswith("file:") else _parse_http_url(text)
 
 
+def _parse_state_dir(text: str) -> Path:
+    """It may have to be made; from wherever it is named, it is the same one."""
+    path = Path(text)
+    if not path.is_absolute() or ".." in path.parts or not text.isprintable():
+        raise ValueError(text)
+    return path
+
+
 def _parse_ca_bundle(text: str) -> Path:
     """A file of certificates. It is opened here: nothing works without it."""
     try:
@@ -367,6 +375,7 @@ EVIDENCE: Kind[Evidence | None] = one_of(
     }
 )
 CONCURRENCY = _auto_or(whole(1, 1_000))
+STATE_DIR = Kind("the absolute path of a directory", _parse_state_dir)
 CA_BUNDLE = Kind("a readable file of PEM certificates", _parse_ca_bundle)
 PROXY = Kind("http://host:port, with user:password@ before the host if it asks", _parse_proxy)
 NO_PROXY = Kind("hosts, .domains, addresses and networks with commas between", _parse_no_proxy)

@@ -9,7 +9,7 @@ from archiver.errors import FatalError, LeaseLost, LedgerUnavailable
 
 if TYPE_CHECKING:
     from archiver.model import Lease
-    from archiver.protocols import Clock, Fleet
+    from archiver.protocols import Clock, Leases
 
 BEATS_PER_LEASE = 4  # three may be missed
 
@@ -17,7 +17,7 @@ BEATS_PER_LEASE = 4  # three may be missed
 class Heartbeat:
     """Keeps one worker's lease. `beat` is called by a thread of the pool, the rest by any."""
 
-    def __init__(self, fleet: Fleet, clock: Clock) -> None:
+    def __init__(self, fleet: Leases, clock: Clock) -> None:
         self._fleet = fleet
         self._clock = clock
         self._lock = threading.Lock()  # guards the lease and whether it is lost

@@ -169,6 +169,19 @@ def recorded_from(row: Row) -> Recorded:
     return Recorded(ReceiptId(row["receipt_id"]), receipt, row["archived_at"].astimezone(UTC))
 
 
+def plan_to_json(plan: UploadPlan) -> Json:
+    return {
+        "provider": plan.location.provider,
+        "cold_bucket": plan.location.bucket,
+        "cold_key": plan.location.key,
+        "origin": plan.origin,
+        "size_bytes": plan.size_bytes,
+        "part_bytes": plan.part_bytes,
+        "source": plan.source,
+        "id": plan.id,
+    }
+
+
 def upload_from(row: Row, parts: Iterable[Part]) -> Upload:
     plan = UploadPlan(
         location=ColdLocation(row["provider"], row["cold_bucket"], ColdKey(row["cold_key"])),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from archiver.errors import UploadBusy
 from archiver.ledger.database import fetch
 from archiver.ledger.queries import load
-from archiver.ledger.rows import part_from, token_to_json, upload_from
+from archiver.ledger.rows import part_from, plan_to_json, token_to_json, upload_from
 from archiver.model import TakenUpload
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class PostgresUploads:
 
     def take(self, plan: UploadPlan) -> TakenUpload:
         asked = {
-            **_plan_to_json(plan),
+            **plan_to_json(plan),
             "worker_id": self._fleet.worker,
             "expiry_seconds": self._expiry_seconds,
         }
@@ -128,19 +128,6 @@ class PostgresUploads:
 
 def _which(upload: Upload) -> Mapping[str, object]:
     return {"upload_no": upload.number, **token_to_json(upload.token)}
-
-
-def _plan_to_json(plan: UploadPlan) -> Mapping[str, object]:
-    return {
-        "provider": plan.location.provider,
-        "cold_bucket": plan.location.bucket,
-        "cold_key": plan.location.key,
-        "origin": plan.origin,
-        "size_bytes": plan.size_bytes,
-        "part_bytes": plan.part_bytes,
-        "source": plan.source,
-        "id": plan.id,
-    }
 
 
 def _by_number(rows: Sequence[Row]) -> list[Row]:

@@ -66,6 +66,11 @@ def assert_refused(ran: Ran, code: int, *told: str) -> None:
         ({"ARCHIVE_PROVIDER": "azure"}, "'azure'; it must be one of r2, b2, s3, minio"),
         ({"ARCHIVE_S3_CLIENT": "boto"}, "'boto'; it must be one of obstore or boto3"),
         ({"ARCHIVE_S3_CLIENT": "boto3"}, "provider file knows nothing of it"),
+        (
+            {"ARCHIVE_STATE_DIR": "state"},
+            "'state'; it must be the absolute path of a directory",
+        ),
+        ({"ARCHIVE_STATE_DIR": "/a/../b"}, "it must be the absolute path of a directory"),
         ({"ARCHIVE_UPLOAD_EXPIRY": "59s"}, "'59s'; it must be a duration such as 90s"),
         ({"ARCHIVE_UPLOAD_EXPIRY": "a day"}, "'a day'; it must be a duration such as 90s"),
         ({"ARCHIVE_RELEASE_GRACE": "15"}, "'15'; it must be a duration such as 90s"),

@@ -80,6 +80,25 @@ def test_defaults_stand_where_nothing_is_set() -> None:
     assert read.sources == ("task_html",)
 
 
+@pytest.mark.parametrize(
+    ("environ", "state_dir"),
+    [
+        ({"HOME": "/home/u"}, "/home/u/.local/state/archiver"),
+        ({"HOME": "/home/u", "XDG_STATE_HOME": "/var/s"}, "/var/s/archiver"),
+        ({"HOME": "/home/u", "XDG_STATE_HOME": "s"}, "/home/u/.local/state/archiver"),
+        ({"HOME": "/home/u", "ARCHIVE_STATE_DIR": "/srv/state/"}, "/srv/state"),
+        ({"XDG_STATE_HOME": ""}, None),
+        ({"HOME": "home"}, None),
+        ({"ARCHIVE_STATE_DIR": "/srv/state"}, "/srv/state"),
+    ],
+)
+def test_the_state_directory_is_named_or_the_platforms(
+    environ: dict[str, str], state_dir: str | None
+) -> None:
+    expected = None if state_dir is None else Path(state_dir)
+    assert settings(**environ).state_dir == expected
+
+
 def test_an_empty_value_counts_as_unset() -> None:
     assert settings(ARCHIVE_BATCH_SIZE="", ARCHIVE_HOT="") == settings()
 

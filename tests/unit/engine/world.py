@@ -87,7 +87,9 @@ _ASKS_NOBODY = {"location", "close"}
 
 def _calls_across(contract: type) -> frozenset[str]:
     """Every method of a contract: one that is added is watched the day it is written."""
-    found = {name for name, it in vars(contract).items() if callable(it)}
+    found = {
+        name for kind in contract.__mro__ for name, it in vars(kind).items() if callable(it)
+    }
     return frozenset(name for name in found - _ASKS_NOBODY if not name.startswith("_"))
 
 
