@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 BODY = bytes(range(200))
 WRONG = Digest.of(b"something else")
-SOON = 0.5  # seconds until a timeout that a test waits for: what does not hang is faster
+SOON = 1.0  # seconds until a timeout that a test waits for: what does not hang is faster
 LATE = 20.0  # seconds until one that no test meets
 
 
