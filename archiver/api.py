@@ -19,19 +19,38 @@ from archiver.formats.checkpoint import Checkpoint
 from archiver.formats.parts import DATACENTER, EDGE, TACTICAL, Profile, custom_profile
 from archiver.ledger.migrate import migrate as migrate_ledger
 from archiver.ledger.postgres import LedgerSettings, PostgresLedger
-from archiver.model import Digest, EgressBudget, Evidence, Secret, Summary
+from archiver.model import (
+    Digest,
+    Disposition,
+    EgressBudget,
+    Evidence,
+    ListedObject,
+    ObjectHead,
+    Secret,
+    SignedUrl,
+    StoredObject,
+    Summary,
+)
+from archiver.objects.guard import KeyGuard, SourceKeys
+from archiver.objects.opening import open_object_service
+from archiver.objects.service import FoundDigest, ObjectService
 from archiver.ops.clock import SystemClock
 from archiver.reading import Archive, ArchivedObject, ArchivedUrl, open_archive
 from archiver.sources.plugins import PluginSource
 from archiver.sources.sql_source import SourceParameters, SqlSource
+from archiver.sources.template import KeyTemplate
 from archiver.stores.cold_file import FileColdStore
 from archiver.stores.cold_s3 import S3ColdStore
 from archiver.stores.hot_file import FileHotStore
 from archiver.stores.hot_s3 import S3HotStore
+from archiver.stores.objects_file import FileObjectStore
+from archiver.stores.objects_s3 import S3ObjectStore
+from archiver.stores.objects_supabase import SupabaseObjectStore
 from archiver.stores.probe import probe_cold
 from archiver.stores.providers import PROVIDERS
 from archiver.stores.s3 import S3Settings
-from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
+from archiver.stores.supabase import SupabaseHotStore
+from archiver.stores.supabase_wire import SupabaseSettings
 
 __all__ = [
     "DATACENTER",
@@ -44,25 +63,38 @@ __all__ = [
     "Archiver",
     "Checkpoint",
     "Digest",
+    "Disposition",
     "EgressBudget",
     "Evidence",
     "FileColdStore",
     "FileHotStore",
+    "FileObjectStore",
+    "FoundDigest",
+    "KeyGuard",
+    "KeyTemplate",
     "LandingFile",
     "LedgerSettings",
+    "ListedObject",
+    "ObjectHead",
+    "ObjectService",
     "PluginSource",
     "PostgresLedger",
     "Profile",
     "S3ColdStore",
     "S3HotStore",
+    "S3ObjectStore",
     "S3Settings",
     "Secret",
     "Settings",
+    "SignedUrl",
+    "SourceKeys",
     "SourceParameters",
     "SqlSource",
     "Stop",
+    "StoredObject",
     "Summary",
     "SupabaseHotStore",
+    "SupabaseObjectStore",
     "SupabaseSettings",
     "SweepPlan",
     "SystemClock",
@@ -74,6 +106,7 @@ __all__ = [
     "migrate_ledger",
     "open_archive",
     "open_archiver",
+    "open_object_service",
     "probe_cold",
     "stream_transfer",
     "sweep_by_hand",

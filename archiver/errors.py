@@ -10,6 +10,7 @@
     |   |   |-- LedgerFull              its disk is full
     |   |   `-- LedgerFileUnavailable   another process writes it, or its disk fails
     |   |-- NoEgressLeft            the budget has no room for a read
+    |   |-- TransferTimeout         the caller's own limit: the transfer was ended
     |   |-- UploadBusy              another worker sends this very object
     |   |-- UploadMissing           the store knows no such upload (any more)
     |   |-- TransferBroken          a source or a target failed: says where
@@ -27,6 +28,7 @@
     |       |-- SourceSizeMismatch      of a transfer, as the next two
     |       |-- SourceDigestMismatch
     |       |-- SourceChanged
+    |       |-- WrongLength             what was to be put is shorter or longer than was said
     |       `-- HoldingDamaged      what another worker archived is not what was promised
     |-- PermanentError            park: waiting will not help
     |   |-- ObjectMissing           proven, with a control
@@ -47,6 +49,10 @@
     |   |-- NothingToCompare
     |   |-- ElsewhereStored
     |   |-- NoUrl
+    |   |-- ReservedKey             the object service's own, from here on
+    |   |-- RangeOutside
+    |   |-- BadLifetime
+    |   |-- NotOffered
     |   `-- NoFreeKey
     `-- FatalError                stop: going on would do harm
         |-- SettingsError           exit 2
@@ -180,6 +186,19 @@ class NoEgressLeft(TransientError):
 
 
 @dataclass(kw_only=True, eq=False)
+class TransferTimeout(TransientError):
+    """The transfer took longer than it was allowed to, and was ended."""
+
+    operation: str
+    where: str
+    timeout_seconds: float
+    hint: ClassVar[str] = (
+        "Nothing of it goes on. What was being written may or may not be there: look before "
+        "it is tried again, with a longer limit, or with none (0)."
+    )
+
+
+@dataclass(kw_only=True, eq=False)
 class UploadBusy(TransientError):
     """Another worker is sending this object."""
 
@@ -289,7 +308,13 @@ class ColdMismatch(Mismatch):
 class ObjectChanged(Mismatch):
     """The object changed while it was read."""
 
-    hint: ClassVar[str] = "Nothing was archived of it: it is begun anew."
+    hint: ClassVar[str] = "Nothing was kept of it: it must be begun anew."
+
+
+class WrongLength(Mismatch):
+    """What was to be put is not as long as was said."""
+
+    hint: ClassVar[str] = "Nothing was put. A file that is being written is not whole yet."
 
 
 class SourceSizeMismatch(Mismatch):
@@ -334,7 +359,7 @@ class ObjectMissing(PermanentError):
     store: str
     where: str
     code: str = ""
-    hint: ClassVar[str] = "A row keeps its pointer; run `archiver retry` when it is back."
+    hint: ClassVar[str] = "A row of it keeps its pointer; run `archiver retry` when it is back."
 
 
 @dataclass(kw_only=True, eq=False)
@@ -507,7 +532,53 @@ class NoUrl(PermanentError):
     """This store has no URLs that end by themselves."""
 
     where: str
-    hint: ClassVar[str] = "A directory is read with `archive.open`."
+    hint: ClassVar[str] = "A directory has none: read the object itself."
+
+
+# --- what only the object service meets ---------------------------------------------------
+
+
+@dataclass(kw_only=True, eq=False)
+class ReservedKey(PermanentError):
+    """Nobody writes or deletes under this key by hand."""
+
+    where: str
+    whose: str
+    hint: ClassVar[str] = (
+        "An archived object is never written over or deleted. Choose a key that no source "
+        "makes, below `objects/` for one."
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class RangeOutside(PermanentError):
+    """The object does not have all the bytes of this range."""
+
+    where: str
+    start: int
+    stop: int | None
+    size_bytes: int
+    hint: ClassVar[str] = "A range is [start, stop), with 0 <= start <= stop <= size."
+
+
+@dataclass(kw_only=True, eq=False)
+class BadLifetime(PermanentError):
+    """A signed URL cannot last so long."""
+
+    lifetime_seconds: float
+    shortest_seconds: float
+    longest_seconds: float
+    reason: str = ""
+
+
+@dataclass(kw_only=True, eq=False)
+class NotOffered(PermanentError):
+    """This store cannot do that."""
+
+    store: str
+    operation: str
+    where: str
+    reason: str
 
 
 # --- stop -------------------------------------------------------------------------------

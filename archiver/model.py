@@ -528,6 +528,68 @@ class Holdings:
     read_at: datetime  # by the ledger's clock
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectHead:
+    """What a store says of one of the user's own objects, without its bytes."""
+
+    key: str
+    size_bytes: int
+    etag: str | None
+    modified_at: datetime | None
+    content_type: str | None = None
+    content_encoding: str | None = None  # of the stored bytes, which nobody decodes
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)  # lower-case names
+    digest: Digest | None = None  # where the store itself holds one; most tell none
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """One object of a listing."""
+
+    key: str
+    size_bytes: int
+    etag: str | None
+    modified_at: datetime | None
+    content_type: str | None = None  # None: this store's listings do not tell
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFacts:
+    """What is said with the bytes of an object when it is put."""
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a put made, as its store confirmed it."""
+
+    key: str
+    size_bytes: int
+    etag: str | None
+    digest: Digest  # of the bytes that were sent
+
+
+@dataclass(frozen=True, slots=True)
+class Disposition:
+    """What a browser does with what a signed URL brings."""
+
+    kind: Literal["inline", "attachment"] = "attachment"
+    filename: str | None = None  # any text; None: the browser's own choice
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUrl:
+    """What anybody may do one request with; as good as a key until it ends."""
+
+    method: Literal["GET", "PUT"]
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(hash=False)  # to be sent with it, word for word
+    expires_at: datetime
+
+
 class Answer(enum.Enum):
     """What `record` says of one receipt."""
 

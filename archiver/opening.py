@@ -30,15 +30,24 @@ from archiver.stores.cold_file import FileColdStore
 from archiver.stores.cold_s3 import S3ColdStore
 from archiver.stores.hot_file import FileHotStore
 from archiver.stores.hot_s3 import S3HotStore
+from archiver.stores.objects_file import FileObjectStore
 from archiver.stores.pace import Pace, PaceSettings
 from archiver.stores.providers import FROZEN_CLASSES, PLACE_MARKER, PROVIDERS
 from archiver.stores.s3 import S3Settings
-from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
+from archiver.stores.supabase import SupabaseHotStore
+from archiver.stores.supabase_wire import SupabaseSettings
 
 if TYPE_CHECKING:
     from archiver.config import Cold, Hot, Settings, SourceSettings
     from archiver.model import Secret
-    from archiver.protocols import ArchiveSource, Clock, ColdStore, Fleet, HotStore
+    from archiver.protocols import (
+        ArchiveSource,
+        Clock,
+        ColdStore,
+        Fleet,
+        HotStore,
+        ObjectStore,
+    )
     from archiver.stores.cold_boto3 import Boto3ColdStore
     from archiver.stores.providers import S3Client
 
@@ -109,33 +118,10 @@ def open_hot(settings: Settings, timeout_seconds: float, pace: Pace) -> HotStore
         case HotFile(root):
             return FileHotStore(root, pace)
         case HotS3() as hot:
-            s3 = S3Settings(
-                endpoint=hot.endpoint,
-                region=hot.region or _DEFAULT_REGION,
-                access_key_id=hot.access_key_id,
-                secret_access_key=hot.secret_access_key,
-                session_token=hot.session_token,
-                allow_http=is_http_allowed(hot.endpoint, settings),
-                timeout_seconds=timeout_seconds,
-                max_connections=settings.concurrency or MAX_WIDTH,
-                ca_bundle=settings.ca_bundle,
-                pace=pace,
-            )
-            s3 = _through_proxy(s3, settings)
+            s3 = _hot_s3_settings(hot, settings, timeout_seconds, pace)
             return S3HotStore(s3, bucket=hot.bucket)
         case HotSupabase() as hot:
-            return SupabaseHotStore(
-                SupabaseSettings(
-                    url=hot.url,
-                    service_role_key=hot.service_role_key,
-                    publishable_key=hot.publishable_key,
-                    timeout_seconds=timeout_seconds,
-                    max_connections=settings.concurrency or MAX_WIDTH,
-                    ca_bundle=settings.ca_bundle,
-                    proxy_url=settings.proxy_for(hot.url),
-                    pace=pace,
-                )
-            )
+            return SupabaseHotStore(_supabase_settings(hot, settings, timeout_seconds, pace))
 
 
 def open_cold(settings: Settings, capabilities: Capabilities, pace: Pace) -> ColdStore:
@@ -152,6 +138,44 @@ def open_cold(settings: Settings, capabilities: Capabilities, pace: Pace) -> Col
                 settings.path_prefix,
                 capabilities,
             )
+
+
+def open_cold_objects(settings: Settings, pace: Pace) -> ObjectStore:
+    """The cold bucket, for objects of the user's own."""
+    # Both here and below: botocore, which a sweep may do without.
+    from archiver.stores.objects_s3 import S3ObjectStore  # noqa: PLC0415
+
+    match settings.cold:
+        case None:
+            raise _not_set("ARCHIVE_PROVIDER")
+        case ColdFile() as cold:
+            return FileObjectStore(cold.root, cold.bucket, settings.path_prefix, pace)
+        case ColdS3() as cold:
+            return S3ObjectStore(
+                _cold_s3_settings(cold, settings, pace),
+                PROVIDERS[cold.provider],
+                cold.bucket,
+                settings.path_prefix,
+            )
+
+
+def open_hot_objects(settings: Settings, bucket: str, pace: Pace) -> ObjectStore:
+    """A bucket of the hot store, likewise."""
+    from archiver.stores.objects_s3 import S3ObjectStore  # noqa: PLC0415
+    from archiver.stores.objects_supabase import SupabaseObjectStore  # noqa: PLC0415
+
+    timeout_seconds = settings.timeout_seconds
+    match settings.hot:
+        case None:
+            raise _not_set("ARCHIVE_HOT")
+        case HotFile(root):
+            return FileObjectStore(root, bucket, pace=pace)
+        case HotS3() as hot:
+            s3 = _hot_s3_settings(hot, settings, timeout_seconds, pace)
+            return S3ObjectStore(s3, PROVIDERS["other"], bucket, store="hot")
+        case HotSupabase() as hot:
+            supabase = _supabase_settings(hot, settings, timeout_seconds, pace)
+            return SupabaseObjectStore(supabase, bucket)
 
 
 def _cold_class(client: S3Client) -> type[S3ColdStore | Boto3ColdStore]:
@@ -280,6 +304,39 @@ def _cold_s3_settings(cold: ColdS3, settings: Settings, pace: Pace) -> S3Setting
         pace=pace,
     )
     return _through_proxy(s3, settings)
+
+
+def _hot_s3_settings(
+    hot: HotS3, settings: Settings, timeout_seconds: float, pace: Pace
+) -> S3Settings:
+    s3 = S3Settings(
+        endpoint=hot.endpoint,
+        region=hot.region or _DEFAULT_REGION,
+        access_key_id=hot.access_key_id,
+        secret_access_key=hot.secret_access_key,
+        session_token=hot.session_token,
+        allow_http=is_http_allowed(hot.endpoint, settings),
+        timeout_seconds=timeout_seconds,
+        max_connections=settings.concurrency or MAX_WIDTH,
+        ca_bundle=settings.ca_bundle,
+        pace=pace,
+    )
+    return _through_proxy(s3, settings)
+
+
+def _supabase_settings(
+    hot: HotSupabase, settings: Settings, timeout_seconds: float, pace: Pace
+) -> SupabaseSettings:
+    return SupabaseSettings(
+        url=hot.url,
+        service_role_key=hot.service_role_key,
+        publishable_key=hot.publishable_key,
+        timeout_seconds=timeout_seconds,
+        max_connections=settings.concurrency or MAX_WIDTH,
+        ca_bundle=settings.ca_bundle,
+        proxy_url=settings.proxy_for(hot.url),
+        pace=pace,
+    )
 
 
 def _through_proxy(s3: S3Settings, settings: Settings) -> S3Settings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ColdStat,
         Deleted,
         Digest,
+        Disposition,
         EgressBudget,
         Entry,
         FailAnswer,
@@ -39,7 +40,10 @@ if TYPE_CHECKING:
         HotLocation,
         Lease,
         LedgerIdentity,
+        ListedObject,
         Located,
+        ObjectFacts,
+        ObjectHead,
         Offer,
         OpenUpload,
         Outlook,
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
         Release,
         ReleaseEnd,
         ReleaseFailure,
+        SignedUrl,
         SourceCounts,
         SourceName,
         Spent,
@@ -315,6 +320,138 @@ class Multipart(Protocol):
 
     def open_uploads(self, prefix: str) -> Iterator[OpenUpload]:
         """Every upload under way whose key starts with `prefix`, lazily."""
+
+
+# --- the user's own objects ---------------------------------------------------------------
+
+
+class OpenBody(Protocol):
+    """An object, or a range of it, under its read."""
+
+    @property
+    def head(self) -> ObjectHead:
+        """Of the whole object, as this very answer tells it."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The stored bytes, never decoded, a buffer at a time, once.
+
+        Raises:
+            StoreUnavailable: Cut, stalled, or another length than was declared.
+        """
+
+
+class ObjectStore(Protocol):
+    """One bucket for objects of the user's own: unlike a cold store's, they are overwritten.
+
+    Safe to share between threads. Keys are whole. Every call ends by the limit that is
+    set around it (`stores.deadlines`), its request with it. Errors as by `HotStore.open`:
+    what is neither there nor proven absent is raised.
+    """
+
+    @property
+    def name(self) -> str:
+        """The store as errors call it."""
+
+    def where(self, key: str) -> str:
+        """The object as errors call it."""
+
+    def head(self, key: str) -> ObjectHead | None:
+        """None is proven absence."""
+
+    def open(
+        self, key: str, start: int = 0, stop: int | None = None, *, etag: str | None = None
+    ) -> AbstractContextManager[OpenBody]:
+        """Begin to read the bytes [start, stop), with `start` below `stop`; None: to the end.
+
+        With an ETag: of that very object.
+
+        Raises:
+            ObjectMissing, ObjectDenied
+            ObjectChanged: Another one lies there.
+            RangeOutside
+        """
+
+    def put(
+        self,
+        key: str,
+        pieces: Iterable[bytes],
+        size_bytes: int | None,
+        facts: ObjectFacts,
+        *,
+        create_only: bool,
+    ) -> str | None:
+        """Write one whole object; it appears at once or not at all. Its ETag, if it has one.
+
+        A store that is `PutsInParts` is given small objects alone; else any size, a buffer
+        at a time. Confirmed by the store on return. What `pieces` raises ends it, and then
+        nothing was put.
+
+        Raises:
+            KeyTaken: With `create_only`, the key is in use.
+            UnusableName, MetadataTooLarge
+            StoreUnavailable: It may or may not have taken effect.
+        """
+
+    def delete(self, key: str) -> None:
+        """Delete one object; one that is not there is deleted."""
+
+    def list(self, prefix: str) -> Iterator[ListedObject]:
+        """Every object whose key starts with `prefix`, lazily, in key order."""
+
+    def held_md5(self, key: str) -> bytes | None:
+        """The MD5 of the object's bytes, where this store is known to tell it."""
+
+    def held_sha256(self, key: str) -> Digest | None:
+        """The SHA-256 of the object's bytes, likewise."""
+
+    def set_content_type(self, key: str, content_type: str) -> None:
+        """Change it and nothing else of the object that lies there.
+
+        Raises:
+            ObjectMissing
+            ObjectChanged: It was replaced meanwhile; the new one is as it was.
+            NotOffered
+        """
+
+    def signed_get(
+        self,
+        key: str,
+        lifetime_seconds: int,
+        *,
+        disposition: Disposition | None,
+        content_type: str | None,
+    ) -> SignedUrl:
+        """A URL to GET the object with. Whether it is there is another question.
+
+        Raises:
+            NoUrl, NotOffered, BadLifetime
+        """
+
+    def signed_put(
+        self, key: str, lifetime_seconds: int, *, content_type: str | None, create_only: bool
+    ) -> SignedUrl:
+        """A URL to PUT an object with.
+
+        Raises:
+            NoUrl, NotOffered, BadLifetime
+        """
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class PutsInParts(Protocol):
+    """What an object store does besides, where `put` needs the whole object in memory."""
+
+    @property
+    def part_rules(self) -> PartRules: ...
+
+    def multipart(self, key: str, *, create_only: bool) -> Multipart:
+        """What puts this object in parts.
+
+        Raises:
+            KeyTaken: With `create_only`, where it can be known before.
+        """
 
 
 Where_contra = TypeVar("Where_contra", contravariant=True)  # a HotLocation, or a ColdKey

@@ -7,6 +7,7 @@ wrong bytes, a damaged copy of ours, a number after it. Damaged copies are never
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from archiver.model import ColdKey
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from archiver.model import Digest
 
 _NUMBERED_KEYS = 8  # after so many damaged copies of one object the store is what is broken
+_DIGEST_LENGTH = 64
+_DIGEST = re.compile(rf"[0-9a-f]{{{_DIGEST_LENGTH}}}(?=\.|\Z)")
+_NUMBER = re.compile(rf"\.[2-{_NUMBERED_KEYS + 1}](?=\.|\Z)")
 
 
 def write_once_keys(key: ColdKey, digest: Digest) -> Iterator[ColdKey]:
@@ -30,6 +34,18 @@ def digest_keys(key: ColdKey, digest: Digest) -> Iterator[ColdKey]:
     yield _with_suffix(key, str(digest))
     for number in range(2, _NUMBERED_KEYS + 2):
         yield _with_suffix(key, f"{digest}.{number}")
+
+
+def plain_keys(key: str) -> Iterator[str]:
+    """Every plain key that an object at this key may have: the mirror of the above."""
+    yield key
+    directory, slash, name = key.rpartition("/")
+    stem, _, rest = name.partition(".")
+    if _DIGEST.match(rest):
+        rest = rest[_DIGEST_LENGTH:]
+        yield f"{directory}{slash}{stem}{rest}"
+        if number := _NUMBER.match(rest):  # or it is the extension of an object's own key
+            yield f"{directory}{slash}{stem}{rest[number.end() :]}"
 
 
 def common_prefix(key: ColdKey) -> str:

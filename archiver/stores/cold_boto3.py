@@ -95,7 +95,7 @@ class Boto3ColdStore(ColdBucket):
         except ObjectMissing:
             return None
         return ColdObject(
-            ColdStat(key, _length_of(head, asked), head.get("ETag")),
+            ColdStat(key, length_of(head, asked), head.get("ETag")),
             {name.lower(): said for name, said in head.get("Metadata", {}).items()},
             head.get("ContentType"),
             head.get("ContentEncoding"),
@@ -150,7 +150,7 @@ class Boto3ColdStore(ColdBucket):
         with self._asker.translate(asked):
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
             with closing(answer["Body"]) as body:
-                declared_bytes = _length_of(answer, asked)
+                declared_bytes = length_of(answer, asked)
                 while size_bytes <= declared_bytes and (buffer := body.read(READ_BYTES)):
                     size_bytes += len(buffer)
                     yield buffer
@@ -175,7 +175,7 @@ def _whole_size(answer: Mapping[str, Any], asked: Asked, start: int, stop: int) 
     return int(size)
 
 
-def _length_of(answer: Mapping[str, Any], asked: Asked) -> int:
+def length_of(answer: Mapping[str, Any], asked: Asked) -> int:
     """The size an answer declares.
 
     Raises:
@@ -219,4 +219,4 @@ class _Requests:
                 if told_by_botocore(exc).status == _NOT_FOUND:
                     return None
                 raise
-        return {"path": key, "size": _length_of(head, asked), "e_tag": head.get("ETag")}
+        return {"path": key, "size": length_of(head, asked), "e_tag": head.get("ETag")}

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from archiver.stores.s3_questions import Questions
 
 
-_WRITES = {"create", "begin", "put_part", "parts", "complete", "abort"}  # no object is meant
+WRITES = {
+    "create",
+    "put",
+    "begin",
+    "put_part",
+    "parts",
+    "complete",
+    "abort",
+}  # no object is meant
 
 
 class ColdBucket(ABC):
@@ -86,16 +94,7 @@ class ColdBucket(ABC):
     def _put_headers(
         self, content_type: str | None, content_encoding: str | None
     ) -> dict[str, str]:
-        headers: dict[str, str] = {}
-        if self._settings.storage_class is not None:
-            headers["Storage-Class"] = self._settings.storage_class
-        if content_type is not None:
-            headers["Content-Type"] = content_type
-        if content_encoding is not None:
-            headers["Content-Encoding"] = content_encoding
-            # Else some stores decode it on the way out, and a readback sees other bytes.
-            headers["Cache-Control"] = "no-transform"
-        return headers
+        return put_headers(self._settings, content_type, content_encoding)
 
     def _asked(self, operation: str, key: ColdKey | None = None) -> Asked:
         """Name a question, for its errors.
@@ -103,7 +102,7 @@ class ColdBucket(ABC):
         Raises:
             UnusableName: It would reach the store under another name.
         """
-        writes = operation in _WRITES
+        writes = operation in WRITES
         asked = Asked("cold", operation, self._bucket, key, writes, self._secrets())
         check_name(asked)
         return asked
@@ -124,3 +123,19 @@ def stat_of_put(asked: Asked, key: ColdKey, size_bytes: int, etag: str | None) -
     if not etag:
         raise asked.unavailable(code="no etag")
     return ColdStat(key, size_bytes, etag)
+
+
+def put_headers(
+    settings: S3Settings, content_type: str | None, content_encoding: str | None
+) -> dict[str, str]:
+    """What is said of an object beside its metadata and its encryption."""
+    headers: dict[str, str] = {}
+    if settings.storage_class is not None:
+        headers["Storage-Class"] = settings.storage_class
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    if content_encoding is not None:
+        headers["Content-Encoding"] = content_encoding
+        # Else some stores decode it on the way out, and a readback sees other bytes.
+        headers["Cache-Control"] = "no-transform"
+    return headers

@@ -29,16 +29,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archiver.errors import BucketMissing, KeyTaken, StoreUnavailable, UnusableName
+from archiver.errors import (
+    BucketMissing,
+    KeyTaken,
+    ObjectMissing,
+    StoreUnavailable,
+    UnusableName,
+)
 from archiver.model import ColdKey, ColdLocation, ColdStat
 from archiver.stores.cold_file_errors import translated
 from archiver.stores.plain_file import NotPlainFile, open_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from io import FileIO
 
-_FORMAT_VERSION = 1  # of a metadata file
+FORMAT_VERSION = 1  # of a metadata file
 LOCKS_COUNT = 64
 _OURS = ".archiver"
 _OUR_DIRECTORIES = ("metadata", "temporary", "uploads", "locks")
@@ -70,6 +76,40 @@ class ColdDirectory:
         """
         if not self.bucket.is_dir():
             raise BucketMissing(store="cold", bucket=str(self.bucket))
+
+    # --- what is there ------------------------------------------------------------------
+
+    def status(self, key: ColdKey) -> os.stat_result | None:
+        """What the file system says of an object; None: there is none.
+
+        Raises:
+            BucketMissing, UnusableName, OSError
+        """
+        path = self.path(key)
+        try:
+            status = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            self.require_bucket()
+            return None
+        is_object = stat.S_ISREG(status.st_mode) and not self.is_behind_link(path)
+        return status if is_object else None
+
+    def open(self, key: ColdKey) -> int:
+        """A descriptor of an object, which the caller closes.
+
+        Raises:
+            ObjectMissing, BucketMissing, UnusableName, OSError
+        """
+        path, where = self.path(key), str(self.location(key))
+        if self.is_behind_link(path):
+            raise ObjectMissing(store="cold", where=where, code="symbolic link")
+        try:
+            return open_plain(path)
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            self.require_bucket()
+            raise ObjectMissing(store="cold", where=where) from exc
+        except NotPlainFile as exc:
+            raise ObjectMissing(store="cold", where=where, code="not a file") from exc
 
     # --- one appears --------------------------------------------------------------------
 
@@ -107,7 +147,7 @@ class ColdDirectory:
             KeyTaken, UnusableName: Nothing was written.
         """
         sidecar = {
-            "version": _FORMAT_VERSION,
+            "version": FORMAT_VERSION,
             "key": key,
             "metadata": dict(metadata),
             "content_type": content_type,
@@ -115,7 +155,7 @@ class ColdDirectory:
         }
         with self.locked(key):
             path = self.require_free(key)  # under the lock it stays so
-            self._write_sidecar(key, sidecar)
+            self.write_sidecar(key, sidecar)
             make_directories(path.parent)
             try:
                 os.link(whole, path)
@@ -145,12 +185,13 @@ class ColdDirectory:
             )
 
     @contextmanager
-    def temporary(self, body: bytes) -> Iterator[Path]:
+    def temporary(self, pieces: Iterable[bytes]) -> Iterator[Path]:
         """A whole, synced file that is gone on every exit; locked while its writer lives."""
         path, file = self._open_temporary()
         with file:
             try:
-                write_all(file.fileno(), body)
+                for piece in pieces:
+                    write_all(file.fileno(), piece)
                 os.fsync(file.fileno())
                 yield path
             finally:
@@ -176,7 +217,7 @@ class ColdDirectory:
 
     def replace(self, path: Path, told: Mapping[str, object]) -> None:
         """Write a small file of our own durably, over an older one of its name."""
-        with self.temporary(json.dumps(told, indent=1).encode()) as temporary:
+        with self.temporary([json.dumps(told, indent=1).encode()]) as temporary:
             temporary.rename(path)
         sync_directory(path.parent)
 
@@ -184,7 +225,7 @@ class ColdDirectory:
 
     def read_sidecar(self, key: ColdKey) -> dict[str, Any]:
         """Empty for a file that was put here by other hands."""
-        return self.read_ours(self._sidecar_path(key), "look", key) or {}
+        return self.read_ours(self.sidecar_path(key), "look", key) or {}
 
     def read_ours(self, path: Path, operation: str, key: str) -> dict[str, Any] | None:
         """What a small file of our own says; None: there is none.
@@ -200,17 +241,17 @@ class ColdDirectory:
                 return None
             except (NotPlainFile, ValueError) as exc:
                 raise _unreadable(operation, path) from exc
-        if not isinstance(told, dict) or told.get("version") != _FORMAT_VERSION:
+        if not isinstance(told, dict) or told.get("version") != FORMAT_VERSION:
             raise _unreadable(operation, path)
         return told
 
-    def _write_sidecar(self, key: ColdKey, sidecar: Mapping[str, object]) -> None:
-        """Replace the metadata of a key that is free: whatever was there had no object."""
-        path = self._sidecar_path(key)
+    def write_sidecar(self, key: ColdKey, sidecar: Mapping[str, object]) -> None:
+        """Replace the metadata of a key; its lock is held."""
+        path = self.sidecar_path(key)
         make_directories(path.parent)
         self.replace(path, sidecar)
 
-    def _sidecar_path(self, key: ColdKey) -> Path:
+    def sidecar_path(self, key: ColdKey) -> Path:
         """By digest: of the keys `a` and `a.json/b` both may exist, and any may be long."""
         name = hashlib.sha256(os.fsencode(key)).hexdigest()
         return self.ours / "metadata" / name[:2] / f"{name}.json"

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from archiver.errors import ObjectChanged, ObjectMissing, StoreUnavailable
+from archiver.errors import ObjectChanged, StoreUnavailable
 from archiver.formats.etags import in_words
 from archiver.model import Capabilities, ColdKey, ColdLocation, ColdObject, ColdStat, Digest
 from archiver.stores.cold_directory import ColdDirectory, is_ours, stat_of, why_not
 from archiver.stores.cold_file_errors import translated
 from archiver.stores.file_multipart import FileMultipart
 from archiver.stores.pace import Pace
-from archiver.stores.plain_file import NotPlainFile, open_plain, read_plain
+from archiver.stores.plain_file import read_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -73,7 +72,7 @@ class FileColdStore:
         with translated("create", key):
             self._directory.require_free(key)
             self._directory.prepare()
-            with self._directory.temporary(body) as temporary:
+            with self._directory.temporary([body]) as temporary:
                 return self._directory.appear(
                     key,
                     temporary,
@@ -115,10 +114,10 @@ class FileColdStore:
             return b"".join(iter(lambda: os.read(number, 1 << 20), b""))
 
     def read_range(self, stat: ColdStat, start: int, stop: int) -> bytes:
-        path = self._directory.path(stat.key)
+        self._directory.path(stat.key)
         self._pace.wait(stop - start)
         with translated("read", stat.key):
-            number = self._open(stat.key, path)
+            number = self._directory.open(stat.key)
             try:
                 self._require_same(stat, number)
                 body = read_plain(number, start, stop)
@@ -141,40 +140,22 @@ class FileColdStore:
 
     @contextmanager
     def _opened(self, operation: str, key: ColdKey) -> Iterator[int]:
-        path = self._directory.path(key)
+        self._directory.path(key)
         with translated(operation, key):
             with self._pace.reading() as reading:
-                number = self._open(key, path)
+                number = self._directory.open(key)
                 reading.size_bytes = os.fstat(number).st_size
             try:
                 yield number
             finally:
                 os.close(number)
 
-    def _open(self, key: ColdKey, path: Path) -> int:
-        where = str(self.location(key))
-        if self._directory.is_behind_link(path):
-            raise ObjectMissing(store="cold", where=where, code="symbolic link")
-        try:
-            return open_plain(path)
-        except (FileNotFoundError, NotADirectoryError) as exc:
-            self._directory.require_bucket()
-            raise ObjectMissing(store="cold", where=where) from exc
-        except NotPlainFile as exc:
-            raise ObjectMissing(store="cold", where=where, code="not a file") from exc
-
     def _stat(self, key: ColdKey) -> ColdStat | None:
-        path = self._directory.path(key)
+        self._directory.path(key)
         self._pace.wait()
         with translated("stat", key):
-            try:
-                status = path.lstat()
-            except (FileNotFoundError, NotADirectoryError):
-                self._directory.require_bucket()
-                return None
-            is_behind_link = self._directory.is_behind_link(path)
-            is_object = stat.S_ISREG(status.st_mode) and not is_behind_link
-            return stat_of(key, status) if is_object else None
+            status = self._directory.status(key)
+        return None if status is None else stat_of(key, status)
 
     # --- list ---------------------------------------------------------------------------
 

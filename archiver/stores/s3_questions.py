@@ -178,7 +178,7 @@ class Questions:
             head = self.client.head_object(
                 Bucket=asked.bucket, Key=asked.key or "", ChecksumMode="ENABLED"
             )
-        return _whole_digest(head.get("ChecksumSHA256"))
+        return whole_digest(head.get("ChecksumSHA256"))
 
     def objects(self, asked: Asked, prefix: str) -> Iterator[ObjectTypeDef]:
         """Every object whose key starts with the prefix, in key order, lazily."""
@@ -337,7 +337,8 @@ def _open_chain(settings: S3Settings) -> AwsChain | None:
     return AwsChain(settings)
 
 
-def _whole_digest(text: str | None) -> Digest | None:
+def whole_digest(text: str | None) -> Digest | None:
+    """What a store says is the SHA-256 of a whole object; None: it is that of none."""
     if text is None or "-" in text:  # composite: a digest of the parts' digests
         return None
     try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from archiver.errors import (
     ArchiverError,
     BucketMissing,
+    KeyTaken,
     ObjectDenied,
     ObjectMissing,
     StoreDenied,
@@ -43,6 +44,7 @@ _MISSING_OBJECT_CODES = {"NoSuchKey"}
 _MISSING_BUCKET_CODES = {"NoSuchBucket"}
 _DENIED_CODES = {"AccessDenied"}
 _BAD_NAME_CODES = {"InvalidKey"}
+_TAKEN_CODES = {"KeyAlreadyExists", "ResourceAlreadyExists"}
 _BAD_KEY_CODES = {
     "ExpiredToken",
     "InvalidAccessKeyId",
@@ -63,6 +65,7 @@ _MISSING_BUCKET_WORDS = {
     ("not_found", "bucket not found"),
     ("not found", "bucket not found"),
 }
+_TAKEN_WORDS = {("duplicate", "the resource already exists")}
 _BAD_KEY_WORDS = {"invalid_jwt", "invalidjwt", "invalid jwt", "jwt expired"}
 
 
@@ -158,6 +161,8 @@ def _verdict(told: _Told, asked: Asked) -> ArchiverError | None:
         return ObjectDenied(
             store="hot", operation=asked.operation, where=asked.where, code=told.name
         )
+    if asked.path is not None and _is(told, _TAKEN_CODES, told.words in _TAKEN_WORDS):
+        return KeyTaken(where=asked.where)
     if told.code in _BAD_NAME_CODES and asked.path is not None:
         return UnusableName(store="hot", where=asked.where, reason=told.message)
     return None

@@ -19,8 +19,11 @@ from archiver.protocols import (
     ArchiveSource,
     Clock,
     Leases,
+    ObjectStore,
     Observer,
+    OpenBody,
     PassesInTheWay,
+    PutsInParts,
     Records,
     UrlSigner,
 )
@@ -150,7 +153,7 @@ def test_no_contract_of_a_sweep_is_forgotten() -> None:
     protocols = {
         it for it in vars(archiver.protocols).values() if getattr(it, "_is_protocol", False)
     } - {Protocol}
-    of_no_sweep = {Adoptions, Records, UrlSigner}
+    of_no_sweep = {Adoptions, Records, UrlSigner, ObjectStore, OpenBody, PutsInParts}
     part_of_another = {Leases}
     ask_nobody = {Observer, Clock}
     inside_the_ledgers_transactions = {ArchiveSource, PassesInTheWay}

@@ -24,7 +24,8 @@ from archiver.stores.probe import probe_cold
 from archiver.stores.providers import PROVIDERS
 from archiver.stores.s3_answers import Asked as Question
 from archiver.stores.s3_answers import told_by
-from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
+from archiver.stores.supabase import SupabaseHotStore
+from archiver.stores.supabase_wire import SupabaseSettings
 from tests.fakes.s3_worlds import BUCKET, ENFORCES_ALL, PREFIX, settings_of
 from tests.harness.authority import make_authority
 from tests.liar.asking import ask_all, running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import subprocess
 import sys
@@ -76,6 +77,8 @@ def test_every_block_of_the_page_is_run_here_and_needs_one_module() -> None:
         "by-hand",
         "copy",
         "landing",
+        "objects",
+        "objects-by-hand",
     }
     for block in BLOCKS.values():
         ours = [
@@ -334,3 +337,45 @@ def test_by_hand_too_a_source_that_takes_anything_is_refused(
             clock=SystemClock(),
         )
     assert avatars.flipped_to("a") is None
+
+
+# --- objects ------------------------------------------------------------------------------
+
+
+def test_objects_of_ones_own(
+    tmp_path: Path, set_environment: Callable[[Mapping[str, str]], None]
+) -> None:
+    (tmp_path / "hot").mkdir()
+    (tmp_path / "archive" / "pages").mkdir(parents=True)
+    large = tmp_path / "large.bin"
+    large.write_bytes(bytes(9_000_000))
+    set_environment(
+        {
+            "ARCHIVE_DATABASE_URL": "postgresql://localhost/not-asked",
+            "ARCHIVE_HOT": (tmp_path / "hot").as_uri(),
+            "ARCHIVE_PROVIDER": "file",
+            "ARCHIVE_ENDPOINT": (tmp_path / "archive").as_uri(),
+            "ARCHIVE_BUCKET": "pages",
+        }
+    )
+
+    seen = run_block("objects", large_file=large, copy_of_it=tmp_path / "copy.bin")
+
+    assert seen["head"].metadata == {"owner": "me"}
+    assert seen["first"] == b"p "
+    assert seen["keys"] == ["objects/a.css", "objects/large.bin"]
+    assert str(seen["digest"]) == hashlib.sha256(b"p { }").hexdigest()
+    assert seen["digest"].told_by == "bytes"
+    assert seen["url"] is None
+    assert (tmp_path / "copy.bin").read_bytes() == large.read_bytes()
+    assert not (tmp_path / "archive" / "pages" / "objects" / "a.css").exists()
+
+
+def test_objects_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "avatars-archive").mkdir()
+
+    seen = run_block("objects-by-hand", cold_folder=tmp_path, logo=b"png")
+
+    assert seen["stored"].size_bytes == 3
+    with pytest.raises(errors.ReservedKey):
+        seen["objects"].put("people/avatars/7.png", b"x")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from archiver.model import ColdKey, HotIdentity, HotLocation, Secret
 from archiver.stores.providers import PROVIDERS
-from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
+from archiver.stores.supabase import SupabaseHotStore
+from archiver.stores.supabase_wire import SupabaseSettings
 from tests.fakes.s3_worlds import BUCKET as COLD
 from tests.fakes.s3_worlds import ENFORCES_ALL, PREFIX
 from tests.fakes.stores import anytime

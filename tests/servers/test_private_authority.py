@@ -15,7 +15,8 @@ from archiver.stores.hot_s3 import S3HotStore
 from archiver.stores.probe import probe_cold
 from archiver.stores.providers import PROVIDERS
 from archiver.stores.s3_questions import open_client
-from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
+from archiver.stores.supabase import SupabaseHotStore
+from archiver.stores.supabase_wire import SupabaseSettings
 from tests.fakes.s3_worlds import ENFORCES_ALL, settings_of
 from tests.harness.authority import make_authority
 from tests.harness.proxy import TunnelProxy

@@ -5,7 +5,9 @@ missing object, a hidden one and (on the shorter routes) a refused key look alik
 refused without a body; a bulk delete answers 200 with only what it deleted; a bulk delete
 and a listing of a missing bucket answer nothing and no error; uploads drop Content-Encoding;
 the Last-Modified of a GET is not that of `info`; the time zone of `info` is the database's;
-a signed URL comes back unescaped, and holds for the path as `decodeURI` left it.
+a signed URL comes back unescaped, and holds for the path as `decodeURI` left it; an upload
+URL lasts as long as the server says; a copy onto itself with new metadata is what changes a
+type; a body that does not come whole is no object.
 
     python -m tests.standin.supabase --port 0 --root DIR
 
@@ -25,13 +27,13 @@ import socket
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,6 +61,8 @@ class Stored:
     created_at: datetime
     updated_at: datetime
     body: bytes | Path
+    cache_control: str = "no-cache"
+    user_metadata: dict[str, Any] | None = None
 
     def read(self) -> bytes:
         return self.body if isinstance(self.body, bytes) else self.body.read_bytes()
@@ -124,6 +128,9 @@ NO_BUCKET = Refusal(404, "NoSuchBucket", "Bucket not found", "Bucket not found")
 DENIED = Refusal(403, "AccessDenied", "Unauthorized", "new row violates row-level security")
 BAD_TOKEN = Refusal(403, "AccessDenied", "Unauthorized", "Invalid Compact JWS")
 DUPLICATE = Refusal(409, "KeyAlreadyExists", "Duplicate", "The resource already exists")
+TOO_LARGE = Refusal(
+    413, "EntityTooLarge", "Payload too large", "The object exceeded the maximum allowed size"
+)
 TOO_MANY = Refusal(400, "InvalidRequest", "InvalidRequest", "limited to 1000 objects")
 
 
@@ -137,6 +144,8 @@ class SupabaseStandIn:
         self.sends_codes = True  # False: as servers before `code`
         self.has_list_v2 = True
         self.has_strict_names = False  # True: only the ASCII names of the real server
+        self.upload_url_seconds = 7_200  # the hosted service's
+        self.size_limit_bytes: int | None = None  # of an upload
         self.hidden: set[tuple[str, str]] = set()  # a policy: not selected, not deleted
         self.undeletable: set[tuple[str, str]] = set()  # a policy: seen, but not deleted
         self._root = root
@@ -200,11 +209,15 @@ class SupabaseStandIn:
                     return fault
         return None
 
-    def token(self, url: str, ends_at: int) -> str:
-        """The right to read one object until then; a JWT in all but its header."""
-        claims = base64.urlsafe_b64encode(json.dumps({"url": url, "exp": ends_at}).encode())
-        signature = hmac.new(self.service_key.encode(), claims, "sha256").hexdigest()
-        return f"{claims.decode()}.{signature}"
+    def token(self, **claims: object) -> str:
+        """The right to do one thing with one object until `exp`: a JWT."""
+        header, told = (
+            base64.urlsafe_b64encode(json.dumps(it).encode()).decode().rstrip("=")
+            for it in ({"alg": "HS256", "typ": "JWT"}, claims)
+        )
+        signed = f"{header}.{told}".encode()
+        digest = hmac.new(self.service_key.encode(), signed, "sha256").digest()
+        return f"{header}.{told}.{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
 
     def wait_for_close(self) -> None:
         self._closing.wait()
@@ -272,14 +285,27 @@ class SupabaseStandIn:
                 raise NO_BUCKET
 
     def upload(
-        self, bucket: str, name: str, body: bytes, content_type: str, *, is_upsert: bool
+        self,
+        bucket: str,
+        name: str,
+        body: bytes,
+        content_type: str,
+        *,
+        is_upsert: bool,
+        cache_control: str = "no-cache",
+        user_metadata: dict[str, Any] | None = None,
     ) -> Stored:
         self._check_name(name)
         self.check_bucket(bucket)
+        if self.size_limit_bytes is not None and len(body) > self.size_limit_bytes:
+            raise TOO_LARGE
         with self._lock:
-            if name in self._buckets[bucket] and not is_upsert:
+            rows = self._buckets[bucket]
+            if name in rows and not is_upsert:
                 raise DUPLICATE
-        return self.plant(bucket, name, body, content_type)
+            row = self._row(bucket, name, body, content_type, rows.get(name))
+            rows[name] = replace(row, cache_control=cache_control, user_metadata=user_metadata)
+            return rows[name]
 
     def delete(self, bucket: str, names: Iterable[str]) -> list[Stored]:
         """Only what was deleted; a missing bucket has nothing to delete."""
@@ -381,7 +407,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
     def _serve(self) -> None:
-        self._taken = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        taken = self._take()
+        if taken is None:  # the client went away in the middle: there is no such request
+            self.close_connection = True
+            return
+        self._taken = taken
         route = _route(self.command, urlsplit(self.path).path)
         fault = self.standin.take_fault(route.kind, route.name or None)
         if fault is not None and self._obeys(fault):
@@ -394,6 +424,23 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 told = refusal.render(with_code=self.standin.sends_codes)
                 self._send_json(refusal.http_status, told)
+
+    def _take(self) -> bytes | None:
+        """The body of a request; None: it did not come whole."""
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            pieces: list[bytes] = []
+            while True:
+                line = self.rfile.readline()
+                size_bytes = int(line, 16) if line.strip() else -1
+                piece = self.rfile.read(size_bytes + 2) if size_bytes >= 0 else b""
+                if len(piece) != size_bytes + 2:
+                    return None
+                if not size_bytes:
+                    return b"".join(pieces)
+                pieces.append(piece[:-2])
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        return body if len(body) == length else None
 
     def _obeys(self, fault: Fault) -> bool:
         """Do what a fault says; False where the request then goes its usual way."""
@@ -432,8 +479,16 @@ class _Handler(BaseHTTPRequestHandler):
                 self.standin.find(route.bucket, route.name)
                 self._reply(fault, {"signedURL": self._signed()})
             case "get_signed":
-                self._check_signature(route)
+                self._check_signature(route, "download")
                 self._send_object(self.standin.find(route.bucket, route.name), fault)
+            case "sign_upload":
+                self._reply(fault, self._upload_signed(route))
+            case "upload_signed":
+                claims = self._check_signature(route, "upload")
+                told = self._upload(route, is_upsert=bool(claims.get("upsert")))
+                self._reply(fault, {"Key": told["Key"]})
+            case "copy":
+                self._reply(fault, self._copy())
             case "upload":
                 self._reply(fault, self._upload(route))
             case "bulk_delete":
@@ -455,7 +510,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refusal(404, "InvalidRequest", "Not Found", message, http_status=404)
 
     def _check_token(self, route: _Route) -> None:
-        if route.kind == "get_signed":
+        if route.kind in {"get_signed", "upload_signed"}:
             return  # anybody with the URL
         if self.headers.get("apikey") not in {
             self.standin.service_key,
@@ -506,31 +561,78 @@ class _Handler(BaseHTTPRequestHandler):
         if not isinstance(lifetime_seconds, int) or lifetime_seconds < 1:
             raise Refusal(400, "InvalidRequest", "Error", "body/expiresIn must be >= 1")
         url = _decode_uri(urlsplit(self.path).path.partition("/object/sign/")[2])
-        token = self.standin.token(url, int(time.time()) + lifetime_seconds)
+        ends_at = int(time.time()) + lifetime_seconds
+        token = self.standin.token(url=url, exp=ends_at, scope="download")
         return f"/object/sign/{url}?token={token}"
 
-    def _check_signature(self, route: _Route) -> None:
+    def _upload_signed(self, route: _Route) -> dict[str, str]:
+        self.standin.check_bucket(route.bucket)
+        url = f"{route.bucket}/{route.name}"
+        token = self.standin.token(
+            url=url,
+            exp=int(time.time()) + self.standin.upload_url_seconds,
+            upsert=self.headers.get("x-upsert") == "true",
+            scope="upload",
+        )
+        return {"url": f"/object/upload/sign/{url}?token={token}", "token": token}
+
+    def _check_signature(self, route: _Route, scope: str) -> dict[str, Any]:
         token = parse_qs(urlsplit(self.path).query).get("token", [""])[0]
         try:
-            told = json.loads(base64.urlsafe_b64decode(token.partition(".")[0]))
+            claims = token.split(".")[1]
+            told = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
             url, ends_at = str(told["url"]), int(told["exp"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError):
             raise Refusal(400, "InvalidJWT", "InvalidJWT", "Invalid Compact JWS") from None
-        if token != self.standin.token(url, ends_at):
+        if token != self.standin.token(**told):
             raise Refusal(400, "InvalidJWT", "InvalidJWT", "signature verification failed")
         if ends_at <= time.time():
             raise Refusal(400, "InvalidJWT", "InvalidJWT", '"exp" claim timestamp check failed')
-        if url != f"{route.bucket}/{route.name}":
+        if url != f"{route.bucket}/{route.name}" or told.get("scope") != scope:
             message = "The url do not match the signature"
             raise Refusal(400, "InvalidSignature", "InvalidSignature", message)
+        return dict(told)
 
-    def _upload(self, route: _Route) -> dict[str, str]:
+    def _copy(self) -> dict[str, str]:
+        body = self._body()
+        bucket, name = str(body["bucketId"]), str(body["destinationKey"])
+        row = self.standin.find(bucket, str(body["sourceKey"]))
+        content_type, cache_control = row.content_type, row.cache_control
+        user_metadata = row.user_metadata
+        if body.get("copyMetadata") is False:  # what is not named stays
+            said = body.get("metadata") or {}
+            content_type = str(said.get("mimetype", content_type))
+            cache_control = str(said.get("cacheControl", cache_control))
+            user_metadata = self._user_metadata()
+        copied = self.standin.upload(
+            str(body.get("destinationBucket") or bucket),
+            name,
+            row.read(),
+            content_type,
+            is_upsert=self.headers.get("x-upsert") == "true",
+            cache_control=cache_control,
+            user_metadata=user_metadata,
+        )
+        return {"Id": copied.id, "Key": f"{bucket}/{name}"}
+
+    def _user_metadata(self) -> dict[str, Any] | None:
+        said = self.headers.get("x-metadata")
+        try:
+            return None if said is None else dict(json.loads(base64.b64decode(said)))
+        except ValueError:  # it is passed over
+            return None
+
+    def _upload(self, route: _Route, *, is_upsert: bool | None = None) -> dict[str, str]:
+        if is_upsert is None:
+            is_upsert = self.command == "PUT" or self.headers.get("x-upsert") == "true"
         row = self.standin.upload(
             route.bucket,
             route.name,
             self._taken,  # and its Content-Encoding is dropped
             self.headers.get("Content-Type") or "application/octet-stream",
-            is_upsert=self.command == "PUT" or self.headers.get("x-upsert") == "true",
+            is_upsert=is_upsert,
+            cache_control=self.headers.get("Cache-Control") or "no-cache",
+            user_metadata=self._user_metadata(),
         )
         return {"Id": row.id, "Key": f"{route.bucket}/{route.name}"}
 
@@ -556,8 +658,16 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send_json(200, told)
 
+    def _disposition(self) -> dict[str, str]:
+        asked = parse_qs(urlsplit(self.path).query, keep_blank_values=True).get("download")
+        if asked is None:
+            return {}
+        name = quote(asked[0], safe="!*'()")  # as encodeURIComponent
+        named = f" filename={name}; filename*=UTF-8''{name}" if name else ""
+        return {"Content-Disposition": f"attachment;{named}"}
+
     def _send_object(self, row: Stored, fault: Fault | None) -> None:
-        headers = _object_headers(row, fault)
+        headers = {**_object_headers(row, fault), **self._disposition()}
         body, status = row.read(), 200
         wanted = _RANGE.fullmatch(self.headers.get("Range", ""))
         if wanted is not None and not (fault is not None and fault.ignores_range):
@@ -653,6 +763,12 @@ def _decode_uri(text: str) -> str:
 
 def _kind(method: str, rest: list[str]) -> tuple[str, list[str]]:
     match method, rest:
+        case "POST", ["upload", "sign", *names]:
+            return "sign_upload", names
+        case "PUT", ["upload", "sign", *names]:
+            return "upload_signed", names
+        case "POST", ["copy"]:
+            return "copy", ["", "the body"]  # says which
         case "POST", ["sign", *names]:
             return "sign", names
         case "GET", ["sign", *names]:
@@ -687,7 +803,7 @@ def _object_headers(row: Stored, fault: Fault | None) -> dict[str, str]:
         "Content-Type": "text/plain" if "text/html" in row.content_type else row.content_type,
         "ETag": row.etag,
         "Last-Modified": format_datetime(modified, usegmt=True),
-        "Cache-Control": "no-cache",
+        "Cache-Control": row.cache_control,
         "Accept-Ranges": "bytes",
     }
     if fault is not None and fault.content_encoding is not None:
@@ -705,9 +821,9 @@ def _info(row: Stored, route: _Route) -> dict[str, object]:
         "bucket_id": route.bucket,
         "size": row.size,
         "content_type": row.content_type,
-        "cache_control": "no-cache",
+        "cache_control": row.cache_control,
         "etag": row.etag,
-        "metadata": None,
+        "metadata": row.user_metadata,
         "last_modified": row.updated_at.isoformat().replace("+00:00", "Z"),
         "created_at": row.created_at.isoformat().replace("+00:00", "Z"),
     }
@@ -721,7 +837,7 @@ def _listed(row: Stored, name: str) -> dict[str, object]:
             "eTag": row.etag,
             "size": row.size,
             "mimetype": row.content_type,
-            "cacheControl": "no-cache",
+            "cacheControl": row.cache_control,
             "lastModified": row.updated_at.isoformat().replace("+00:00", "Z"),
             "contentLength": row.size,
             "httpStatusCode": 200,

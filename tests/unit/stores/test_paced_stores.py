@@ -16,7 +16,8 @@ from archiver.stores.pace import Pace, Reading
 from archiver.stores.probe import probe_cold
 from archiver.stores.providers import PROVIDERS
 from archiver.stores.s3_questions import open_client
-from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
+from archiver.stores.supabase import SupabaseHotStore
+from archiver.stores.supabase_wire import SupabaseSettings
 from tests.fakes.s3_worlds import BUCKET, ENFORCES_ALL, empty, settings_of
 from tests.fakes.stores import anytime
 from tests.harness.s3_front import Refusal, S3Front

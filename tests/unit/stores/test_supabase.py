@@ -24,7 +24,8 @@ from archiver.errors import (
     UnusableName,
 )
 from archiver.model import Deleted, HotIdentity, HotLocation, Secret
-from archiver.stores.supabase import SupabaseHotStore, SupabaseSettings
+from archiver.stores.supabase import SupabaseHotStore
+from archiver.stores.supabase_wire import SupabaseSettings
 from tests.contract.hot_store_contract import HotStoreContract, identity_of, read
 from tests.contract.url_signer_contract import UrlSignerContract
 from tests.fakes.stores import anytime
