@@ -20,6 +20,8 @@ WorkerId = NewType("WorkerId", int)
 SweepId = NewType("SweepId", int)
 UploadNumber = NewType("UploadNumber", int)
 
+Buffer = bytes | bytearray  # of one part; nobody changes it
+
 _DIGEST_TEXT = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
 
 
@@ -30,7 +32,7 @@ class Digest:
     raw: bytes
 
     @classmethod
-    def of(cls, body: bytes | memoryview) -> Self:
+    def of(cls, body: Buffer | memoryview) -> Self:
         return cls(hashlib.sha256(body).digest())
 
     @classmethod

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from archiver.model import (
         Adoption,
         Answer,
+        Buffer,
         CandidateId,
         Capabilities,
         Claim,
@@ -133,7 +134,7 @@ class HotStore(Protocol):
 
     def read_range(
         self, location: HotLocation, identity: HotIdentity, start: int, stop: int
-    ) -> bytes:
+    ) -> Buffer:
         """The stored bytes from `start` on and before `stop`, of that very object.
 
         Exactly ``stop - start`` of them; a range within the object, never empty.
@@ -247,7 +248,7 @@ class ColdStore(Protocol):
             ObjectDenied: A store we may write but not read.
         """
 
-    def read_range(self, stat: ColdStat, start: int, stop: int) -> bytes:
+    def read_range(self, stat: ColdStat, start: int, stop: int) -> Buffer:
         """The stored bytes from `start` on and before `stop`, of the object that was stat'ed.
 
         Exactly ``stop - start`` of them; a range within the object, never empty.
@@ -284,7 +285,7 @@ class Multipart(Protocol):
     ) -> OpenUpload:
         """Begin an upload. A lost answer leaves one that only `open_uploads` tells of."""
 
-    def put_part(self, upload: OpenUpload, number: int, body: bytes) -> str:
+    def put_part(self, upload: OpenUpload, number: int, body: Buffer) -> str:
         """Send one part under a signed SHA-256; its ETag. Durable on return.
 
         Repeatable: the last one of a number counts. All parts but the last have the size

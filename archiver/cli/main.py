@@ -27,6 +27,7 @@ from archiver.cli.setup import check, demo, migrate
 from archiver.cli.take_over import take_over
 from archiver.cli.undo import undo
 from archiver.errors import ArchiverError
+from archiver.ops.memory import give_back_large_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     backstage = Backstage()
     keep_to_ourselves(backstage)
+    give_back_large_blocks()
     code = run(sys.argv[1:], backstage)
     try:
         sys.stderr.flush()

@@ -23,7 +23,7 @@ from archiver.formats.content import (
 from archiver.model import Digest
 
 if TYPE_CHECKING:
-    from archiver.model import Candidate
+    from archiver.model import Buffer, Candidate
 
 CONTENT_LIMIT_BYTES = 1 << 30  # what one object may decompress to while it is checked
 _CONTENT_PER_BYTE = 20  # or so much for each of its bytes, where that is more
@@ -75,7 +75,7 @@ class RunningCheck:
             self._content = ContentHasher(self._limit_bytes, takes_turns=takes_turns)
         self._why_unreadable: CannotDecompress | TooMuchContent | None = None
 
-    def update(self, body: bytes) -> None:
+    def update(self, body: Buffer) -> None:
         """Take the next bytes. What is wrong with their content is told at the end."""
         self._sha256.update(body)
         if len(self._head) < _MAGIC_BYTES:

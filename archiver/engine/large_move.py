@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from archiver.engine.egress import Taken
     from archiver.engine.parts import PartSender, Sending
     from archiver.formats.parts import PartRange
-    from archiver.model import Candidate, Claim, ColdObject, HotIdentity, HotLocation, Part
+    from archiver.model import (
+        Buffer,
+        Candidate,
+        Claim,
+        ColdObject,
+        HotIdentity,
+        HotLocation,
+        Part,
+    )
 
 _HEAD_BYTES = 4  # what tells compressed bytes
 
@@ -123,7 +131,7 @@ class LargeMove:
     def _send_parts(self, sending: Sending) -> tuple[Checked, list[Part]]:
         """Read every part, those that were sent before too; send what is missing."""
 
-        def work(part: PartRange) -> tuple[bytes, Part]:
+        def work(part: PartRange) -> tuple[Buffer, Part]:
             body = self._read(part.start, part.stop)
             return body, sending.put(part.number, body)
 
@@ -134,6 +142,7 @@ class LargeMove:
             for body, part in sent:
                 check.update(body)
                 parts.append(part)
+                del body  # its memory counts as free once the next one is asked for
             return check.finish(), parts
 
     def _copied(self, found: ColdObject, taken: Taken) -> Sent | None:
@@ -221,7 +230,7 @@ class LargeMove:
 
     @cached_property
     def _head(self) -> bytes:
-        return self._read(0, _HEAD_BYTES)
+        return bytes(self._read(0, _HEAD_BYTES))
 
     @cached_property
     def _label(self) -> Label:
@@ -253,7 +262,7 @@ class LargeMove:
             id=self._candidate.id,
         )
 
-    def _read(self, start: int, stop: int) -> bytes:
+    def _read(self, start: int, stop: int) -> Buffer:
         location = self._candidate.location
         read = partial(self.stores.hot.read_range, location, self._identity, start, stop)
         return self.sender.patiently(read)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from archiver.engine.lease import Heartbeat
-    from archiver.model import Capabilities, ColdKey, ColdStat, Upload, UploadPlan
+    from archiver.model import Buffer, Capabilities, ColdKey, ColdStat, Upload, UploadPlan
     from archiver.protocols import Clock, ColdStore, Multipart, Observer, Uploads
 
 T = TypeVar("T")
@@ -207,7 +207,7 @@ class Sending:
     def _where(self) -> str:
         return str(self._upload.plan.location)
 
-    def put(self, number: int, body: bytes) -> Part:
+    def put(self, number: int, body: Buffer) -> Part:
         """Send one part, unless the store has it; recorded durably on return.
 
         Raises:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from archiver.formats.parts import PartRange
-    from archiver.model import ColdStat
+    from archiver.model import Buffer, ColdStat
     from archiver.protocols import ColdStore
 
 T = TypeVar("T")
@@ -86,8 +86,8 @@ class Streams:
     def digest(
         self,
         size_bytes: int,
-        read: Callable[[int, int], bytes],
-        got: Callable[[bytes], object] | None = None,
+        read: Callable[[int, int], Buffer],
+        got: Callable[[Buffer], object] | None = None,
     ) -> Digest:
         """Read an object in ranges and hash it; `got` is told of its bytes, in order."""
         sha256 = hashlib.sha256()
@@ -97,6 +97,7 @@ class Streams:
                 sha256.update(body)
                 if got is not None:
                     got(body)
+                del body  # its memory counts as free once the next one is asked for
         return Digest(sha256.digest())
 
     def read_back(self, cold: ColdStore, stat: ColdStat) -> Digest:

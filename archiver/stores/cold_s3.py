@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from obstore import Attributes, GetResult, ObjectMeta
 
-    from archiver.model import Capabilities, Secret
+    from archiver.model import Buffer, Capabilities, Secret
     from archiver.stores.providers import Provider
     from archiver.stores.s3 import S3Settings
     from archiver.stores.s3_answers import Asked
@@ -109,7 +109,7 @@ class S3ColdStore(ColdBucket):
         with self._s3.translate(asked):
             return b"".join(buffers_of(asked, result))
 
-    def read_range(self, stat: ColdStat, start: int, stop: int) -> bytes:
+    def read_range(self, stat: ColdStat, start: int, stop: int) -> Buffer:
         asked = self._asked("read", stat.key)
         expected = stat.size_bytes, stat.etag
         self._s3.pace.wait(stop - start)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from archiver.model import Part
+    from archiver.model import Buffer, Part
     from archiver.stores.cold_directory import ColdDirectory
     from archiver.stores.pace import Pace
 
@@ -83,7 +83,7 @@ class FileMultipart:
             self._directory.replace(place.record, told)
             return place.upload(key)
 
-    def put_part(self, upload: OpenUpload, number: int, body: bytes) -> str:
+    def put_part(self, upload: OpenUpload, number: int, body: Buffer) -> str:
         self._pace.wait(len(body))
         with (
             translated("put_part", upload.key),
@@ -275,7 +275,7 @@ class _Place:
             self.part(number).unlink()
             sync_directory(self.directory)
 
-    def write(self, offset: int, body: bytes) -> None:
+    def write(self, offset: int, body: Buffer) -> None:
         """Write and sync a part."""
         number = open_plain(self.data, os.O_RDWR | os.O_CREAT)
         try:

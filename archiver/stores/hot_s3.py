@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from obstore import GetResult, ObjectMeta
 
+    from archiver.model import Buffer
     from archiver.stores.s3 import S3Settings
     from archiver.stores.s3_answers import Asked
 
@@ -59,7 +60,7 @@ class S3HotStore:
 
     def read_range(
         self, location: HotLocation, identity: HotIdentity, start: int, stop: int
-    ) -> bytes:
+    ) -> Buffer:
         asked = self._asked("read", location)
         expected = identity.size_bytes, identity.etag
         self._s3.pace.wait(stop - start)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from obstore import GetResult
 
+    from archiver.model import Buffer
     from archiver.stores.s3_answers import Asked
 
 READ_BYTES = 1 << 20  # of one buffer
@@ -25,7 +26,7 @@ def buffers_of(asked: Asked, result: GetResult) -> Iterator[bytes]:
     yield from _buffers(asked, result, result.meta["size"])
 
 
-def range_of(asked: Asked, result: GetResult, start: int, stop: int) -> bytes:
+def range_of(asked: Asked, result: GetResult, start: int, stop: int) -> Buffer:
     """What obstore reads of a range.
 
     Raises:
@@ -33,7 +34,11 @@ def range_of(asked: Asked, result: GetResult, start: int, stop: int) -> bytes:
     """
     if result.range != (start, stop):
         raise asked.unavailable(code="another range")
-    return b"".join(_buffers(asked, result, stop - start))
+    body, at = bytearray(stop - start), 0  # once: parts are what memory is counted by
+    for buffer in _buffers(asked, result, stop - start):
+        body[at : at + len(buffer)] = buffer
+        at += len(buffer)
+    return body
 
 
 def _buffers(asked: Asked, result: GetResult, declared_bytes: int) -> Iterator[bytes]:

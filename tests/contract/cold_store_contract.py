@@ -278,7 +278,8 @@ class ColdStoreContract:
         starts = range(0, len(body), 700_000)
 
         def read_from(start: int) -> bytes:
-            return world.store.read_range(stat, start, min(len(body), start + 700_000))
+            stop = min(len(body), start + 700_000)
+            return bytes(world.store.read_range(stat, start, stop))
 
         with ThreadPoolExecutor(4) as pool:
             assert b"".join(pool.map(read_from, starts)) == body

@@ -185,7 +185,7 @@ class HotStoreContract:
 
         def read_from(start: int) -> bytes:
             stop = min(len(body), start + 700_000)
-            return world.store.read_range(self.at("large"), identity, start, stop)
+            return bytes(world.store.read_range(self.at("large"), identity, start, stop))
 
         with ThreadPoolExecutor(4) as pool:
             assert b"".join(pool.map(read_from, starts)) == body

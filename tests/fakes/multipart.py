@@ -17,7 +17,7 @@ from tests.fakes.faults import reply_lost
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from archiver.model import Part
+    from archiver.model import Buffer, Part
     from tests.fakes.faults import Faults
 
 PART_RULES = PartRules(min_bytes=1, max_bytes=1 << 20, max_count=100)
@@ -100,8 +100,9 @@ class FakeMultipart:
         reply_lost(fault)
         return upload
 
-    def put_part(self, upload: OpenUpload, number: int, body: bytes) -> str:
+    def put_part(self, upload: OpenUpload, number: int, body: Buffer) -> str:
         fault = self._faults.begin("put_part", upload.key)
+        body = bytes(body)
         if not 1 <= number <= self._rules.max_count or len(body) > self._rules.max_bytes:
             raise self._refused("put_part", upload.key, "InvalidArgument")
         with self._lock:

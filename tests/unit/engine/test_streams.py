@@ -44,7 +44,7 @@ def test_the_digest_of_ranges_is_that_of_the_whole(
     body: bytes, part_bytes: int, at_once: int
 ) -> None:
     streams = Streams(crew=InlineCrew(), part_bytes=part_bytes, at_once=at_once)
-    got: list[bytes] = []
+    got: list[bytes | bytearray] = []
 
     seen = streams.digest(len(body), Reads(body).read, got.append)
 
