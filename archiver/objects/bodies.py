@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from archiver.errors import ObjectChanged, WrongLength
+from archiver.stores.deadlines import require_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,6 +50,7 @@ def pieces_of(reader: Reader, piece_bytes: int) -> Iterator[bytes]:
 def _filled(reader: Reader, size_bytes: int) -> bytes:
     buffers: list[bytes] = []
     while size_bytes and (buffer := reader.read(size_bytes)):
+        require_time()  # a part of a slow reader may take longer than there is
         buffers.append(buffer)
         size_bytes -= len(buffer)
     return buffers[0] if len(buffers) == 1 else b"".join(buffers)

@@ -127,6 +127,13 @@ def test_m16_nothing_is_put_until_the_store_says_so(
         world.objects.put("page.html", b"bytes")
 
 
+def test_m16_another_object_of_that_size_confirms_nothing(world: SupabaseObjectWorld) -> None:
+    world.plant("page.html", b"other")
+    world.standin.on("upload", status=200, body={"Key": "objects/another"})
+    with pytest.raises(StoreUnavailable, match="not confirmed"):
+        world.objects.put("page.html", b"bytes")
+
+
 def test_a_bucket_that_is_not_there_lists_nothing_but_says_so(
     world: SupabaseObjectWorld,
 ) -> None:
