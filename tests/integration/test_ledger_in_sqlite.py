@@ -339,6 +339,7 @@ def test_nothing_is_left_of_workers_that_ended(state_dir: Path, ledger: SqliteLe
     with _joined(state_dir, SystemClock()) as other:
         other.fleet.leave()
         other.fleet.leave()
+    (state_dir / "workers" / "died-while-it-joined").touch()
     with _joined(state_dir, SystemClock()):
         signs = len(list((state_dir / "workers").iterdir()))
         with ledger._file.snapshot("look") as tx:

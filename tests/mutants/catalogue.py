@@ -50,6 +50,9 @@ _CONTENT = "tests/unit/formats/test_content.py"
 _PLUGIN_ROWS = "tests/integration/test_hostile_plugin.py"
 _NO_FILES = "tests/integration/test_no_plain_files.py"
 _TRANSFER = "tests/unit/engine/test_transfer.py"
+_UPLOADS = "tests/contract/test_postgres_ledger.py::TestPostgresUploads"
+_UPLOADS_IN_POSTGRES = "tests/integration/test_uploads_in_postgres.py"
+_IN_SQLITE = "tests/integration/test_ledger_in_sqlite.py"
 _LANDING = "tests/unit/engine/test_landing_file.py"
 
 _OF_A_MOVE = (
@@ -639,6 +642,122 @@ _OF_THE_LEDGER = (
     ),
 )
 
+_OF_AN_UPLOAD = (
+    _mutant(
+        "drop the fence of a part",
+        "Whoever owned an upload once may record a part of it: a newer one's ETag is replaced.",
+        (f"{_UPLOADS}::test_the_same_worker_takes_it_again_under_a_higher_token",),
+        Edit(
+            "archiver/ledger/uploads.sql",
+            "      and (u.epoch, u.worker_id, u.number) = "
+            "(%(epoch)s, %(worker_id)s, %(number)s)\n"
+            "      and u.upload_id is not distinct",
+            "      and u.upload_id is not distinct",
+        ),
+    ),
+    _mutant(
+        "a part needs no lease",
+        "A worker past its lease records parts, though nobody may rely on it any more.",
+        (f"{_UPLOADS}::test_a_worker_past_its_lease_writes_nothing",),
+        Edit(
+            "archiver/ledger/uploads.sql",
+            "%(expiry_seconds)s)\n    from archiver.live_worker me\n",
+            "%(expiry_seconds)s)\n    from archiver.worker me\n",
+        ),
+    ),
+    _mutant(
+        "a part of another id",
+        "A part that was sent to an upload before counts as one of the new upload's.",
+        (f"{_UPLOADS}::test_parts_of_another_id_are_dropped_and_not_saved",),
+        Edit(
+            "archiver/ledger/uploads.sql",
+            "      and u.upload_id is not distinct from %(upload_id)s::text\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "a take-over waits for no part",
+        "A part is recorded after its upload was taken over, and its new owner never hears.",
+        (f"{_UPLOADS_IN_POSTGRES}::test_a_take_over_waits_for_a_part_that_is_being_saved",),
+        Edit(
+            "archiver/ledger/uploads.sql",
+            "    update archiver.upload u\n    set expires_at = clock_timestamp() + "
+            "make_interval(secs => %(expiry_seconds)s)\n    from archiver.live_worker me\n",
+            "    select u.upload_no\n    from archiver.upload u, archiver.live_worker me\n",
+        ),
+        Edit(
+            "archiver/ledger/uploads.sql",
+            "      and me.worker_id = u.worker_id\n    returning u.upload_no\n)\n",
+            "      and me.worker_id = u.worker_id\n)\n",
+        ),
+    ),
+    _mutant(
+        "take uploads of the living",
+        "Two workers send one object, each in turn refused what it sends.",
+        (f"{_UPLOADS}::test_a_live_workers_upload_is_busy",),
+        Edit(
+            "archiver/ledger/uploads.sql",
+            "where other.worker_id = u.worker_id and other.worker_id <> excluded.worker_id\n",
+            "where other.worker_id = u.worker_id and false\n",
+        ),
+        Edit(
+            "archiver/ledger/uploads.sql",
+            "where other.worker_id = u.worker_id and other.worker_id <> %(worker_id)s\n",
+            "where other.worker_id = u.worker_id and false\n",
+        ),
+    ),
+    _mutant(
+        "stale uploads wait for their day",
+        "What nobody will resume costs storage until its expiry.",
+        (f"{_UPLOADS}::test_what_is_stale_expires_at_once",),
+        Edit(
+            "archiver/ledger/uploads.sql",
+            "set is_current = false, expires_at = least(u.expires_at, clock_timestamp()),\n",
+            "set is_current = false,\n",
+        ),
+    ),
+    _mutant(
+        "an old probe is believed",
+        "What was never asked of a store counts as refused, for days.",
+        (f"{_UPLOADS_IN_POSTGRES}::test_a_probe_of_an_earlier_release_counts_as_none",),
+        Edit(
+            "archiver/ledger/fleet.sql",
+            "  and enforces_signed_parts is not null\n  and keeps_refused_parts is not null\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "the dead keep their leases",
+        "Whoever pushes again after a crash waits for a minute.",
+        (f"{_IN_SQLITE}::test_what_was_acknowledged_is_there_after_kill_9",),
+        Edit(
+            "archiver/ledger/sqlite/locks.py",
+            "        return not _try_lock(number)\n",
+            "        return True\n",
+        ),
+    ),
+    _mutant(
+        "go on in a deleted file",
+        "Parts are recorded where no other process will ever look.",
+        (f"{_IN_SQLITE}::test_a_file_deleted_under_the_ledger_is_missed_at_once",),
+        Edit(
+            "archiver/ledger/sqlite/file.py",
+            "            self._require_in_place()\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "another program's file is taken",
+        "The ledger's tables are made in a database that is somebody else's.",
+        (f"{_IN_SQLITE}::test_another_programs_file_is_left_alone",),
+        Edit(
+            "archiver/ledger/sqlite/file.py",
+            "            self._require_ours(connection)\n",
+            "",
+        ),
+    ),
+)
+
 _OF_A_SWEEP = (
     _mutant(
         "a plugin's rows are believed",
@@ -864,6 +983,7 @@ MUTANTS = (
     *_OF_A_STORE,
     *_OF_A_RELEASE,
     *_OF_THE_LEDGER,
+    *_OF_AN_UPLOAD,
     *_OF_A_SWEEP,
     *_OF_WHAT_IS_TOLD,
     *_OF_A_TRANSFER,

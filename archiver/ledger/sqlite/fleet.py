@@ -61,6 +61,7 @@ class SqliteFleet:
             with self._file.transaction("join") as tx:
                 self._signs.mkdir(mode=0o700, exist_ok=True)
                 self._bury_the_dead(tx)
+                self._drop_nobodys_signs()
                 sign = LifeSign(self._signs / name)
                 registered = tx.execute(_SQL["join"], self._registration(name))
                 (row,) = fetch(tx, _SQL["find_fleet"], {})
@@ -151,6 +152,12 @@ class SqliteFleet:
             sign = self._signs / row["lock_name"]
             if not is_alive(sign):
                 tx.execute(_SQL["forget_worker"], {"worker_id": row["worker_id"]})
+                sign.unlink(missing_ok=True)
+
+    def _drop_nobodys_signs(self) -> None:
+        """Of processes that died while they joined. Within a transaction, as above."""
+        for sign in self._signs.iterdir():
+            if not is_alive(sign):
                 sign.unlink(missing_ok=True)
 
 
