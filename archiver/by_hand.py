@@ -99,7 +99,7 @@ def sweep_by_hand(
             asked=stop or Stop(),
             egress=counted,
         )
-        streams = Streams()
+        streams = Streams(progressed=heartbeat.progressed)
         closing.callback(streams.crew.close)
         workshop = _Workshop(
             hot, cold, evidence, counted, ledger, heartbeat, clock, observer, streams

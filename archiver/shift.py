@@ -241,7 +241,7 @@ class _Shelf:
 
     def __init__(self, fleet: Fleet, heartbeat: Heartbeat, clock: Clock) -> None:
         self.fleet = fleet
-        self.streams = Streams()
+        self.streams = Streams(progressed=heartbeat.progressed)
         self._heartbeat = heartbeat
         self._clock = clock
         self._stop: Stop | None = None  # of the sweep under way

@@ -31,6 +31,10 @@ class BytesInFlight:
         self._next_ticket = 0
         self._serving = 0
 
+    @property
+    def held_bytes(self) -> int:
+        return self._held_bytes
+
     @contextmanager
     def hold(self, size_bytes: int, where: str) -> Iterator[None]:
         """Wait until so many bytes fit; give them back on exit.

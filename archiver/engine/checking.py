@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,11 +23,14 @@ from archiver.formats.content import (
 from archiver.model import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
     from archiver.model import Buffer, Candidate
 
 CONTENT_LIMIT_BYTES = 1 << 30  # what one object may decompress to while it is checked
 _CONTENT_PER_BYTE = 20  # or so much for each of its bytes, where that is more
-_MAGIC_BYTES = 4
+MAGIC_BYTES = 4  # what tells compressed bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,28 @@ def check(candidate: Candidate, body: bytes) -> Checked:
     with closing(RunningCheck(candidate, len(body))) as running:
         running.update(body)
         return running.finish()
+
+
+@contextmanager
+def checking_parts(
+    candidate: Candidate,
+    size_bytes: int,
+    head: Callable[[], bytes],
+    zstd_turn: AbstractContextManager[object],
+) -> Iterator[RunningCheck]:
+    """Look at an object whose parts pass; `head` reads its first bytes, where that is needed.
+
+    zstd content goes one object at a time, for a frame may want much memory. Its turn is taken
+    before the first part is in hand: with parts in hand all could wait for each other.
+
+    Raises:
+        SizeMismatch
+    """
+    is_looked_into = candidate.content_digest is not None
+    is_zstd = is_looked_into and encoding_of(head()) == "zstd"
+    running = RunningCheck(candidate, size_bytes, takes_turns=False)
+    with zstd_turn if is_zstd else nullcontext(), closing(running):
+        yield running
 
 
 class RunningCheck:
@@ -78,8 +103,8 @@ class RunningCheck:
     def update(self, body: Buffer) -> None:
         """Take the next bytes. What is wrong with their content is told at the end."""
         self._sha256.update(body)
-        if len(self._head) < _MAGIC_BYTES:
-            self._head += body[:_MAGIC_BYTES]
+        if len(self._head) < MAGIC_BYTES:
+            self._head += body[:MAGIC_BYTES]
         if self._content is None or self._why_unreadable is not None:
             return
         try:

@@ -6,12 +6,12 @@ shows only at the end, and two versions of an object must never share one upload
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from archiver.engine.checking import RunningCheck
+from archiver.engine.checking import MAGIC_BYTES, checking_parts
 from archiver.engine.copies import Copies, metadata_of
 from archiver.engine.parts import Label
 from archiver.errors import (
@@ -27,15 +27,15 @@ from archiver.errors import (
     SizeMismatch,
 )
 from archiver.formats import digest_notes
-from archiver.formats.content import encoding_of, label_of
+from archiver.formats.content import label_of
 from archiver.formats.keys import digest_keys
 from archiver.formats.parts import part_bytes_for, part_ranges
 from archiver.model import ColdKey, Digest, Sent, UploadPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
-    from archiver.engine.checking import Checked
+    from archiver.engine.checking import Checked, RunningCheck
     from archiver.engine.copies import Stores
     from archiver.engine.egress import Taken
     from archiver.engine.parts import PartSender, Sending
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
         HotLocation,
         Part,
     )
-
-_HEAD_BYTES = 4  # what tells compressed bytes
 
 
 @dataclass
@@ -86,7 +84,7 @@ class LargeMove:
             found = cold.look(key)
             if found is None:
                 try:
-                    sent = self._send(key)
+                    sent = self._send(key, taken)
                 except KeyTaken:
                     found = cold.look(key)
                 else:
@@ -99,7 +97,7 @@ class LargeMove:
                 return sent
         raise NoFreeKey(where=str(plain), tried_count=tried_count)
 
-    def _send(self, key: ColdKey) -> Sent | None:
+    def _send(self, key: ColdKey, taken: Taken) -> Sent | None:
         """Send it in parts; None: after a lost answer something lies there that may be it."""
         sending = self.sender.open(self._plan(key), self._label)
         try:
@@ -110,13 +108,13 @@ class LargeMove:
             raise
         except FatalError:
             raise  # perhaps the lease is lost: nothing is given back by whoever has none
-        except BaseException:
+        except Exception:
             with suppress(ArchiverError):  # it is found by its record all the same
                 sending.leave()
             raise
         if not completed.is_certain:
             return None
-        self._note(key, checked.digest)
+        self._note(key, checked.digest, taken)
         return Sent(
             claim=self.claim,
             identity=self._identity,
@@ -156,7 +154,7 @@ class LargeMove:
         if stat is None:
             return None
         self.sender.drop(self._plan(stat.key))  # whoever made it may have died right after
-        self._note(stat.key, checked.digest)
+        self._note(stat.key, checked.digest, taken)
         return Sent(
             claim=self.claim,
             identity=self._identity,
@@ -177,17 +175,11 @@ class LargeMove:
             self.stores.streams.digest(self._identity.size_bytes, self._read, check.update)
             return check.finish()
 
-    @contextmanager
-    def _checking(self) -> Iterator[RunningCheck]:
-        """Looks at what passes. zstd content goes one object at a time: it may want memory."""
-        is_looked_into = self._candidate.content_digest is not None
-        is_zstd = is_looked_into and encoding_of(self._head) == "zstd"
-        turn = self.stores.streams.zstd_turn if is_zstd else nullcontext()
-        size_bytes = self._identity.size_bytes
-        with turn, closing(RunningCheck(self._candidate, size_bytes, takes_turns=False)) as it:
-            yield it
+    def _checking(self) -> AbstractContextManager[RunningCheck]:
+        turn, size_bytes = self.stores.streams.zstd_turn, self._identity.size_bytes
+        return checking_parts(self._candidate, size_bytes, lambda: self._head, turn)
 
-    def _note(self, key: ColdKey, digest: Digest) -> None:
+    def _note(self, key: ColdKey, digest: Digest, taken: Taken) -> None:
         """Note the digest beside the object, which could not say it when it was begun."""
         cold = self.stores.cold
         note_key = digest_notes.note_key(cold.path_prefix, key)
@@ -204,6 +196,7 @@ class LargeMove:
                 )
             )
         except KeyTaken as exc:
+            taken.reads_cold(len(note))
             noted = cold.read(note_key)
             if noted != note:
                 where = str(cold.location(note_key))
@@ -230,7 +223,7 @@ class LargeMove:
 
     @cached_property
     def _head(self) -> bytes:
-        return bytes(self._read(0, _HEAD_BYTES))
+        return bytes(self._read(0, MAGIC_BYTES))
 
     @cached_property
     def _label(self) -> Label:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from archiver.engine.checking import RunningCheck, check
+from archiver.engine.checking import MAGIC_BYTES, check, checking_parts
 from archiver.engine.copies import Copies, metadata_of, told_digest
 from archiver.engine.large_move import LargeMove
 from archiver.errors import (
@@ -245,6 +245,7 @@ class Mover:
         if not streams.is_large(stat.size_bytes):
             with streams.budget.hold(stat.size_bytes, str(stat.key)):
                 return check(candidate, cold.read(stat.key))
-        with closing(RunningCheck(candidate, stat.size_bytes)) as running:
+        head = partial(cold.read_range, stat, 0, min(MAGIC_BYTES, stat.size_bytes))
+        with checking_parts(candidate, stat.size_bytes, head, streams.zstd_turn) as running:
             streams.digest(stat.size_bytes, partial(cold.read_range, stat), running.update)
             return running.finish()

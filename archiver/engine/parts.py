@@ -8,17 +8,21 @@ and what the record leaves out is sent again.
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from archiver.errors import (
+    ArchiverError,
+    LeaseLost,
     LedgerFull,
     LedgerUnavailable,
     NotSent,
     ObjectChanged,
     StoreFull,
     StoreUnavailable,
+    UploadBusy,
     UploadMissing,
 )
 from archiver.events import UploadAbandoned, UploadResumed
@@ -37,6 +41,7 @@ T = TypeVar("T")
 _ATTEMPTS = 5  # of one request; then the whole transfer waits, and is resumed by record
 _WAIT_SECONDS = 0.5  # before the second attempt; doubled by each further one
 _LOOK_SECONDS = 0.25  # at most between two looks at the wish to stop
+_WAIT_MAX_SECONDS = 60.0  # a store that asks for more is not waited for with parts in hand
 _LOST_BEGIN_SECONDS = 300.0  # so close to its record lies a begin whose answer was lost
 
 
@@ -94,7 +99,13 @@ class PartSender:
             content_type=label.content_type,
             content_encoding=label.content_encoding,
         )
-        return Sending(self, self.uploads.begun(upload, begun.upload_id), begun, {})
+        try:
+            recorded = self.uploads.begun(upload, begun.upload_id)
+        except (UploadBusy, LeaseLost):  # not recorded, and nobody else has ever seen this id
+            with suppress(ArchiverError):
+                self.cold.multipart.abort(begun)
+            raise
+        return Sending(self, recorded, begun, {})
 
     def drop(self, plan: UploadPlan) -> None:
         """Nothing is to be sent: abort and forget what is recorded of it."""
@@ -134,14 +145,14 @@ class PartSender:
             except (NotSent, StoreFull, LedgerFull):
                 raise
             except (StoreUnavailable, LedgerUnavailable) as error:
-                if attempt == _ATTEMPTS:
+                asked_for = getattr(error, "retry_after_seconds", None)
+                seconds = asked_for or _WAIT_SECONDS * 2 ** (attempt - 1)
+                if attempt == _ATTEMPTS or seconds > _WAIT_MAX_SECONDS:
                     raise
-                self._wait(error, attempt)
+                self._wait(seconds)
         raise AssertionError  # not reached: the count has no end
 
-    def _wait(self, error: StoreUnavailable | LedgerUnavailable, attempt: int) -> None:
-        asked_for = getattr(error, "retry_after_seconds", None)
-        seconds = _WAIT_SECONDS * 2 ** (attempt - 1) if asked_for is None else asked_for
+    def _wait(self, seconds: float) -> None:
         until = self.clock.monotonic() + seconds
         while (left := until - self.clock.monotonic()) > 0:
             self._require_going_on()
@@ -232,6 +243,8 @@ class Sending:
     def complete(self, parts: list[Part]) -> Completed:
         """Make the object, and forget the upload. All parts must be listed as they were sent.
 
+        Where that is not certain the record stays: the upload may be open still.
+
         Raises:
             KeyTaken: The key is in use; the upload is still there.
             StoreUnavailable: Also where the store lists other parts than were sent.
@@ -241,8 +254,9 @@ class Sending:
         self._require_listed(parts)
         etag = etag_of_parts([part.etag for part in parts])
         completed = sender.patiently(lambda: self._complete_once(parts, etag))
-        forget = partial(sender.uploads.forget, self._upload)
-        sender.patiently(forget, whatever_ends=True)
+        if completed.is_certain:
+            forget = partial(sender.uploads.forget, self._upload)
+            sender.patiently(forget, whatever_ends=True)
         return completed
 
     def abandon(self, reason: str) -> None:

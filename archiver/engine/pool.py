@@ -214,12 +214,15 @@ class ThreadCrew:
     def submit(self, work: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
         with self._changed:
-            self._queued.append((work, future))
-            if self._idle_count < len(self._queued) and len(self._threads) < self._width:
+            if self._is_closed:  # there is nobody left to do it
+                future.cancel()
+                return future
+            if self._idle_count <= len(self._queued) and len(self._threads) < self._width:
                 name = f"archiver-parts-{len(self._threads) + 1}"
                 thread = threading.Thread(target=self._serve, name=name, daemon=True)
-                thread.start()
+                thread.start()  # where it cannot, there is nothing to be waited for
                 self._threads.append(thread)
+            self._queued.append((work, future))
             self._changed.notify()
         return future
 

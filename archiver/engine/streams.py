@@ -43,6 +43,7 @@ class Streams:
     at_once: int = _AT_ONCE
     # A zstd frame may ask for much memory: content of such streams is checked one by one.
     zstd_turn: threading.Lock = field(default_factory=threading.Lock)
+    progressed: Callable[[], None] = field(default=lambda: None)  # a part has come home
 
     def is_large(self, size_bytes: int) -> bool:
         return size_bytes > self.part_bytes
@@ -67,19 +68,26 @@ class Streams:
                         yield from self._first(under_way)
                 if not has_room:
                     self.budget.take(part.size_bytes)
-                under_way.append((self.crew.submit(partial(work, part)), part.size_bytes))
+                under_way.append((self._begin(partial(work, part), part), part.size_bytes))
             while under_way:
                 yield from self._first(under_way)
         finally:
-            for future, _ in under_way:
-                future.cancel()
-            wait([future for future, _ in under_way])
+            wait([future for future, _ in under_way if not future.cancel()])
             for _, size_bytes in under_way:
                 self.budget.give_back(size_bytes)
 
+    def _begin(self, work: Callable[[], T], part: PartRange) -> Future[T]:
+        try:
+            return self.crew.submit(work)
+        except BaseException:  # there is no thread to be had
+            self.budget.give_back(part.size_bytes)
+            raise
+
     def _first(self, under_way: deque[tuple[Future[T], int]]) -> Generator[T]:
         future, size_bytes = under_way[0]
-        yield future.result()
+        result = future.result()
+        self.progressed()  # an object of hours is no hang
+        yield result
         under_way.popleft()
         self.budget.give_back(size_bytes)
 

@@ -281,6 +281,36 @@ def test_a_lost_answer_to_begin_leaks_nothing() -> None:
     bench.assert_nothing_left()
 
 
+def test_what_was_begun_too_late_to_be_recorded_is_aborted_by_who_began_it() -> None:
+    """Another worker has looked for it before it was there: nobody else would ever find it."""
+    bench, others = Bench(), []
+
+    def another_moves_it() -> None:
+        bench.clock.advance(61)
+        others.append(bench.mover(bench.ledger.another()).move(claim()))
+
+    bench.cold.faults.on("begin", None, times=1, run=another_moves_it)
+    with pytest.raises((LeaseLost, UploadBusy)):
+        bench.move()
+
+    assert bench.cold.peek(others[0].cold.key) == BODY
+    bench.assert_nothing_left()
+
+
+def test_a_store_that_asks_for_a_long_pause_is_not_waited_for_with_parts_in_hand() -> None:
+    bench = Bench()
+    pause = replace(DOWN, retry_after_seconds=3600.0)
+    bench.cold.faults.on("put_part", None, times=1, raise_=pause)
+    before = bench.clock.monotonic()
+
+    with pytest.raises(StoreUnavailable):
+        bench.move()
+
+    assert bench.clock.monotonic() == before
+    assert bench.cold.peek(bench.move().cold.key) == BODY
+    bench.assert_nothing_left()
+
+
 def test_parts_that_the_store_lost_are_sent_again() -> None:
     bench = Bench()
     bench.cold.faults.on("complete", None, raise_=SystemError)
@@ -436,6 +466,25 @@ def test_g9_a_key_that_is_taken_while_parts_are_sent_is_not_written_over() -> No
     bench.assert_nothing_left()
 
 
+@pytest.mark.parametrize("there", [bytes(len(BODY)), b"other bytes"])
+def test_g9_an_answer_lost_at_a_key_that_was_taken_leaks_no_upload(there: bytes) -> None:
+    """Other bytes appear under the key, and the answer to Complete that says so is lost."""
+    bench = Bench()
+
+    def take() -> None:
+        bench.cold.create(
+            bench.key, there, metadata={}, content_type=None, content_encoding=None
+        )
+
+    bench.cold.faults.on("complete", None, times=1, run=take, raise_=DOWN)
+
+    sent = bench.move()
+
+    assert bench.cold.peek(bench.key) == there
+    assert bench.cold.peek(sent.cold.key) == BODY
+    bench.assert_nothing_left()
+
+
 def test_nothing_is_sent_twice_where_the_same_bytes_lie_there() -> None:
     """It died between the last step of the store and its receipt."""
     bench = Bench()
@@ -571,14 +620,46 @@ def test_past_its_lease_a_worker_neither_sends_nor_completes_nor_aborts(step: st
         bench.move()
 
     calls = [name for name in ("complete", "abort") if bench.cold.faults.calls[name]]
-    assert calls == (["complete"] if step == "complete" else [])
+    # Of what it has begun and not recorded nobody else can know.
+    assert calls == {"begin": ["abort"], "complete": ["complete"]}.get(step, [])
     assert [it.upload_id for it in bench.cold.multipart.uploads] == (
-        [] if step == "complete" else ["upload-1"]
+        ["upload-1"] if step in ("put_part", "parts") else []
     )
 
     sent = bench.dies().move(claim())
     assert bench.cold.peek(sent.cold.key) == BODY
     bench.assert_nothing_left()
+
+
+def test_an_upload_that_is_anothers_by_now_is_not_completed() -> None:
+    """Found out between two of its steps, while the lease lasts."""
+    bench = Bench()
+
+    def take_it() -> None:
+        (upload,) = bench.uploads.uploads()
+        bench.uploads.take(upload.plan)
+
+    bench.cold.faults.on("parts", None, times=1, run=take_it)
+    with pytest.raises(UploadBusy):
+        bench.move()
+
+    assert bench.cold.faults.calls["complete"] == 0
+    assert bench.cold.objects == {}
+
+
+def test_past_its_lease_a_worker_abandons_nothing() -> None:
+    bench = Bench()
+    bench.cold.faults.on("complete", None, raise_=SystemError)
+    with pytest.raises(SystemError):
+        bench.move()
+    sender, upload = bench.worker.sender, bench.uploads.take(bench.uploads.uploads()[0].plan)
+    bench.clock.advance(61)
+
+    with pytest.raises(LeaseLost):
+        sender.abandon(upload.upload, "late")
+
+    assert bench.cold.faults.calls["abort"] == 0
+    assert len(bench.cold.multipart.uploads) == 1
 
 
 # --- a missing hot object -------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from concurrent.futures import CancelledError
 from contextlib import closing
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,12 @@ from archiver.engine.pool import ThreadCrew
 from archiver.engine.streams import Streams
 from archiver.formats.parts import part_ranges
 from tests.fakes.pool import InlineCrew
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+T = TypeVar("T")
 
 BOUND_SECONDS = 20.0  # for what never happens while the tests pass
 
@@ -148,3 +156,57 @@ def test_a_closed_crew_cancels_what_waits() -> None:
 
     assert first.result(BOUND_SECONDS) is None
     assert second.cancelled()
+
+
+def test_who_waits_for_a_crew_that_closes_ends_and_gives_all_memory_back() -> None:
+    budget, crew = BytesInFlight(total_bytes=40, object_limit_bytes=40), ThreadCrew(width=1)
+    streams = Streams(budget=budget, crew=crew, part_bytes=10)
+    has_begun, may_end = threading.Event(), threading.Event()
+    ended: list[type[BaseException]] = []
+
+    def read(start: int, stop: int) -> bytes:
+        has_begun.set()
+        assert may_end.wait(BOUND_SECONDS)
+        return bytes(stop - start)
+
+    def move() -> None:
+        try:
+            streams.digest(200, read)
+        except CancelledError as error:
+            ended.append(type(error))
+
+    mover = threading.Thread(target=move, daemon=True)
+    mover.start()
+    assert has_begun.wait(BOUND_SECONDS)
+    crew.close()
+    may_end.set()
+    mover.join(BOUND_SECONDS)
+
+    assert ended == [CancelledError]
+    assert budget.try_take(40)
+    assert crew.submit(lambda: None).cancelled()
+
+
+def test_where_no_thread_can_be_born_all_memory_is_given_back() -> None:
+    class Barren(InlineCrew):
+        def submit(self, work: Callable[[], T]) -> Future[T]:  # noqa: ARG002  # it cannot
+            message = "can't start new thread"
+            raise RuntimeError(message)
+
+    budget = BytesInFlight(total_bytes=40, object_limit_bytes=40)
+    streams = Streams(budget=budget, crew=Barren(), part_bytes=10)
+
+    with pytest.raises(RuntimeError):
+        streams.digest(200, Reads(bytes(200)).read)
+
+    assert budget.try_take(40)
+
+
+def test_each_part_that_comes_home_is_progress() -> None:
+    """Whoever watches must not take an object of hours for a hang."""
+    told: list[int] = []
+    streams = Streams(crew=InlineCrew(), part_bytes=10, progressed=lambda: told.append(1))
+
+    streams.digest(200, Reads(bytes(200)).read)
+
+    assert len(told) == 20
