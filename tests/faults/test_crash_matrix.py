@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 import archiver.protocols
+from archiver.engine.streams import Streams
 from archiver.errors import LedgerUnavailable, StoreUnavailable
 from archiver.model import ClaimState, ColdKey, EgressBudget, Evidence
 from archiver.protocols import (
@@ -27,9 +28,18 @@ from archiver.protocols import (
     Records,
     UrlSigner,
 )
+from tests.fakes.pool import InlineCrew
 from tests.fakes.table_source import page
 from tests.harness.crashes import Point, Struck
-from tests.unit.engine.world import CONTRACTS, WATCHED, Script, World, at, ids
+from tests.unit.engine.world import (
+    CONTRACTS,
+    WATCHED,
+    Script,
+    World,
+    at,
+    ids,
+    raising,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,12 +59,22 @@ SMALL = {  # so that every loop of the engine turns more than once
 }
 BUDGET = EgressBudget(limit_bytes=10_000, window_seconds=86400.0)  # several blocks of it
 IN_FLIGHT_BYTES = 64  # one body: what was sent where no answer came is not known
+PART_BYTES = 30  # above that go all bodies of `world_of_parts`
+LARGE = bytes(range(0, 240, 4))
 PARKED = ["070", "080"]
 TAKEN = ColdKey("jobs/060.html.gz")
 
 
 class Died(BaseException):
     """The process is gone; nobody catches this."""
+
+
+class Plant(Protocol):
+    """Makes the world that a sweep is hit in."""
+
+    __name__: str
+
+    def __call__(self, seed: int, evidence: Evidence = ..., /) -> World: ...
 
 
 def eventful_world(seed: int, evidence: Evidence = Evidence.SIGNED) -> World:
@@ -80,9 +100,49 @@ def fill(world: World) -> None:
     world.rows.plant(page("080", minutes=80, path=None))
 
 
-def calls_of(seed: int, evidence: Evidence) -> list[str]:
+def world_of_parts(seed: int, evidence: Evidence = Evidence.SIGNED) -> World:
+    """Objects of two and of three parts, and what workers that died have left of others."""
+    world = World(seed=seed, evidence=evidence, retry_base_seconds=0.25)
+    world.budget = BUDGET
+    world.streams = Streams(crew=InlineCrew(), part_bytes=PART_BYTES)
+    world.plant("001", content=LARGE[:30])  # two parts
+    world.sweep(release=False)
+    # Left in the middle, by a worker that died: to be resumed; and of a version before.
+    world.plant("003", content=LARGE)
+    dies_at(world, "uploads.save_part")
+    world.plant("004", content=LARGE[::-1])
+    dies_at(world, "multipart.complete")
+    world.capture_again("004", LARGE[::-1])
+    # Nobody will come back for this one.
+    world.plant("009", content=LARGE)
+    dies_at(world, "multipart.begin")
+    world.rows.remove("009")
+    world.hot.remove(at("009"))
+    world.forget("009")
+    world.expire_uploads_of("009")
+    world.outlive_leases()
+    world.plant("002", content=LARGE[2:])
+    return world
+
+
+def dies_at(world: World, call: str) -> None:
+    """A worker dies right after the first call of that name."""
+    worker = world.worker()
+    worker.script.on(call, after=raising(Died))
+    with pytest.raises(Died):
+        worker.sweep(release=False)
+    worker.stop_beating()
+
+
+WORLDS = [
+    *[pytest.param(eventful_world, seed, id=f"whole-{seed}") for seed in SEEDS],
+    pytest.param(world_of_parts, 1, id="parts-1"),
+]
+
+
+def calls_of(plant: Plant, seed: int, evidence: Evidence) -> list[str]:
     """All calls of a sweep that nothing happens to."""
-    world = eventful_world(seed, evidence)
+    world = plant(seed, evidence)
     worker = world.worker()
     worker.script = Script()  # it has joined
     worker.sweep(retry_wait_seconds=60, **SMALL)
@@ -90,8 +150,8 @@ def calls_of(seed: int, evidence: Evidence) -> list[str]:
     return worker.script.calls
 
 
-def points_of(seed: int, evidence: Evidence) -> Iterator[Point]:
-    for number, call in enumerate(calls_of(seed, evidence)):
+def points_of(plant: Plant, seed: int, evidence: Evidence) -> Iterator[Point]:
+    for number, call in enumerate(calls_of(plant, seed, evidence)):
         yield Point(number, is_after=False, call=call)
         yield Point(number, is_after=True, call=call)
 
@@ -119,10 +179,11 @@ def leftovers(world: World) -> list[str]:
     A copy that was made and never recorded may stay where the page was captured again
     meanwhile: its next version goes to a key of its own.
     """
-    found = [*world.troubles(), *world.held()]
+    found = [*world.troubles(), *world.held(), *world.open_uploads(), *world.wrong_notes()]
     found += [f"still pending: {it}" for it in world.pointing_ids if it not in PARKED]
     found += [f"still hot: {it}" for it in world.hot_ids if it != "070"]
-    states = dict.fromkeys(PARKED, ClaimState.PARKED)
+    planted = {*world.rows._rows}
+    states = {it: ClaimState.PARKED for it in PARKED if it in planted}
     if world.claim_states() != states:
         found.append(f"claims {world.claim_states()}")
     unknown = set(world.archived) - {it.receipt.cold.key for it in world.tables.receipts}
@@ -135,13 +196,17 @@ def leftovers(world: World) -> list[str]:
     return found
 
 
+def told(plant: Plant, seed: int) -> str:
+    return f"{plant.__name__.replace('_', ' ')}, seed {seed}"
+
+
 def matrix(
-    seed: int, evidence: Evidence, strike: Callable[[World, Point], Worker]
+    plant: Plant, seed: int, evidence: Evidence, strike: Callable[[World, Point], Worker]
 ) -> tuple[int, list[str]]:
     """Each point in a world of its own, `strike` says whose; what went wrong, by point."""
     count, wrong = 0, []
-    for point in points_of(seed, evidence):
-        world = eventful_world(seed, evidence)
+    for point in points_of(plant, seed, evidence):
+        world = plant(seed, evidence)
         assert is_hit(strike(world, point)), point
         count += 1
         wrong += [f"{point}: {it}" for it in leftovers(world)]
@@ -164,9 +229,9 @@ def test_no_contract_of_a_sweep_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("evidence", [Evidence.SIGNED, Evidence.READBACK], ids=str)
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("plant", "seed"), WORLDS)
 def test_no_byte_is_lost_wherever_the_worker_dies(
-    seed: int, evidence: Evidence, tell_figure: TellFigure
+    plant: Plant, seed: int, evidence: Evidence, tell_figure: TellFigure
 ) -> None:
     """The bytes are hot, or cold with a receipt; and nothing is left lying about."""
 
@@ -183,23 +248,27 @@ def test_no_byte_is_lost_wherever_the_worker_dies(
         finish(world)
         return worker
 
-    count, wrong = matrix(seed, evidence, strike)
-    tell_figure(f"crash matrix, death at {evidence}, seed {seed}", f"{count} points")
+    count, wrong = matrix(plant, seed, evidence, strike)
+    tell_figure(
+        f"crash matrix, death at {evidence}, {plant.__name__}, seed {seed}", f"{count} points"
+    )
     assert [] == wrong
     assert count > 100
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_an_answer_that_never_comes_changes_nothing(seed: int, tell_figure: TellFigure) -> None:
+@pytest.mark.parametrize(("plant", "seed"), WORLDS)
+def test_an_answer_that_never_comes_changes_nothing(
+    plant: Plant, seed: int, tell_figure: TellFigure
+) -> None:
     """One call of the ledger or a store fails, before or after it took effect."""
 
     def fail_at(point: Point) -> Callable[[Worker], None]:
         room, _, operation = point.call.partition(".")
 
         def fail(_: Worker) -> None:
-            if room in ("claims", "releases", "spending", "stamps", "fleet"):
+            if room not in ("hot", "open", "cold", "multipart"):
                 raise LedgerUnavailable(operation=operation, message="scripted")
-            side = "cold" if room == "cold" else "hot"
+            side = "cold" if room in ("cold", "multipart") else "hot"
             raise StoreUnavailable(store=side, operation=operation, code="scripted")
 
         return fail
@@ -212,14 +281,14 @@ def test_an_answer_that_never_comes_changes_nothing(seed: int, tell_figure: Tell
         finish(world)
         return worker
 
-    count, wrong = matrix(seed, Evidence.SIGNED, strike)
-    tell_figure(f"crash matrix, lost answer, seed {seed}", f"{count} points")
+    count, wrong = matrix(plant, seed, Evidence.SIGNED, strike)
+    tell_figure(f"crash matrix, lost answer, {told(plant, seed)}", f"{count} points")
     assert [] == wrong
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("plant", "seed"), WORLDS)
 def test_g5_another_workers_whole_sweep_fits_in_anywhere(
-    seed: int, tell_figure: TellFigure
+    plant: Plant, seed: int, tell_figure: TellFigure
 ) -> None:
     def sweep_beside(world: World) -> Callable[[Worker], None]:
         def sweep(_: Worker) -> None:
@@ -237,14 +306,16 @@ def test_g5_another_workers_whole_sweep_fits_in_anywhere(
         finish(world)
         return worker
 
-    count, wrong = matrix(seed, Evidence.SIGNED, strike)
-    tell_figure(f"crash matrix, another worker, seed {seed}", f"{count} points")
+    count, wrong = matrix(plant, seed, Evidence.SIGNED, strike)
+    tell_figure(
+        f"crash matrix, another worker, {plant.__name__}, seed {seed}", f"{count} points"
+    )
     assert [] == wrong
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("plant", "seed"), WORLDS)
 def test_g9_a_worker_that_wakes_after_its_lease_harms_nothing(
-    seed: int, tell_figure: TellFigure
+    plant: Plant, seed: int, tell_figure: TellFigure
 ) -> None:
     """It sleeps in the middle of a call; meanwhile another finishes all of its work."""
 
@@ -264,15 +335,15 @@ def test_g9_a_worker_that_wakes_after_its_lease_harms_nothing(
         finish(world)
         return worker
 
-    count, wrong = matrix(seed, Evidence.SIGNED, strike)
-    tell_figure(f"crash matrix, oversleeping, seed {seed}", f"{count} points")
+    count, wrong = matrix(plant, seed, Evidence.SIGNED, strike)
+    tell_figure(f"crash matrix, oversleeping, {told(plant, seed)}", f"{count} points")
     assert [] == wrong
 
 
 @pytest.mark.parametrize("id_", ["001", "004"])
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("plant", "seed"), WORLDS)
 def test_g3_a_page_captured_again_at_any_time_is_never_lost(
-    seed: int, id_: str, tell_figure: TellFigure
+    plant: Plant, seed: int, id_: str, tell_figure: TellFigure
 ) -> None:
     """001 is archived and its release is due; 004 is still to be moved."""
     newer = b"captured again, and longer than before"
@@ -287,6 +358,8 @@ def test_g3_a_page_captured_again_at_any_time_is_never_lost(
         assert world.hot.peek(at(id_)) is None
         return worker
 
-    count, wrong = matrix(seed, Evidence.SIGNED, strike)
-    tell_figure(f"crash matrix, {id_} captured again, seed {seed}", f"{count} points")
+    count, wrong = matrix(plant, seed, Evidence.SIGNED, strike)
+    tell_figure(
+        f"crash matrix, {id_} captured again, {plant.__name__}, seed {seed}", f"{count} points"
+    )
     assert [] == wrong

@@ -12,6 +12,7 @@ from tests.faults.test_crash_matrix import (
     SEEDS,
     SMALL,
     Died,
+    eventful_world,
     finish,
     is_hit,
     matrix,
@@ -121,6 +122,6 @@ def test_an_undo_of_everything_fits_into_a_sweep_anywhere(seed: int) -> None:
         finish(world)
         return worker
 
-    count, wrong = matrix(seed, Evidence.SIGNED, strike)
+    count, wrong = matrix(eventful_world, seed, Evidence.SIGNED, strike)
     assert [] == wrong
     assert count > 100

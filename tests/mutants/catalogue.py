@@ -54,6 +54,8 @@ _UPLOADS = "tests/contract/test_postgres_ledger.py::TestPostgresUploads"
 _UPLOADS_IN_POSTGRES = "tests/integration/test_uploads_in_postgres.py"
 _IN_SQLITE = "tests/integration/test_ledger_in_sqlite.py"
 _LANDING = "tests/unit/engine/test_landing_file.py"
+_LARGE = "tests/unit/engine/test_large_move.py"
+_STREAMS = "tests/unit/engine/test_streams.py"
 
 _OF_A_MOVE = (
     _mutant(
@@ -977,6 +979,112 @@ _OF_A_TRANSFER = (
     ),
 )
 
+_OF_PARTS = (
+    _mutant(
+        "a resumed part is believed",
+        "Bytes of two versions of an object are sent as one.",
+        (f"{_LARGE}::test_bytes_that_differ_under_one_identity_start_over",),
+        Edit(
+            "archiver/engine/parts.py",
+            "            if known.digest != digest:\n",
+            "            if False:\n",
+        ),
+    ),
+    _mutant(
+        "complete without ListParts",
+        "A part that rots before the end is not missed before the end.",
+        (
+            f"{_LARGE}::test_a_part_rotten_between_its_answer_and_the_end_is_never_part_of_an_object",
+        ),
+        Edit(
+            "archiver/engine/parts.py",
+            "        self._require_listed(parts)\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "complete without a look at the record",
+        "Whoever lost an upload to another worker completes it.",
+        (f"{_LARGE}::test_an_upload_that_is_anothers_by_now_is_not_completed",),
+        Edit(
+            "archiver/engine/parts.py",
+            "        sender.uploads.require(self._upload)\n"
+            "        sender.heartbeat.require()\n",
+            "        sender.heartbeat.require()\n",
+        ),
+    ),
+    _mutant(
+        "an abort without a lease",
+        "A worker that slept aborts what another one goes on with.",
+        (f"{_LARGE}::test_past_its_lease_a_worker_abandons_nothing",),
+        Edit(
+            "archiver/engine/parts.py",
+            "        self.heartbeat.require()\n        self.uploads.require(upload)\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "one key for all versions of a large object",
+        "A new version is sent under the key of the old one.",
+        (f"{_LARGE}::test_g3_another_object_is_another_upload_and_the_old_one_is_aborted",),
+        Edit(
+            "archiver/engine/large_move.py",
+            "digest_keys(plain, Digest.of(self._origin.encode()))",
+            'digest_keys(plain, Digest.of(b""))',
+        ),
+    ),
+    _mutant(
+        "what is recorded is not compared with the store",
+        "Parts that the store has lost are never sent again.",
+        (f"{_LARGE}::test_parts_that_the_store_lost_are_sent_again",),
+        Edit(
+            "archiver/engine/parts.py",
+            "        listed = self.patiently(partial(self.cold.multipart.parts, opened))\n",
+            "        listed = upload.parts\n",
+        ),
+    ),
+    _mutant(
+        "what a lost begin has left is not looked for",
+        "Each lost answer leaves an upload that is paid for, for ever.",
+        (f"{_LARGE}::test_a_lost_answer_to_begin_leaks_nothing",),
+        Edit(
+            "archiver/engine/parts.py",
+            "        self._abort_lost(upload)\n        self.heartbeat",
+            "        self.heartbeat",
+        ),
+    ),
+    _mutant(
+        "an upload is forgotten in doubt",
+        "Other bytes lie at the key, and the upload stays at the store for ever.",
+        (f"{_LARGE}::test_g9_an_answer_lost_at_a_key_that_was_taken_leaks_no_upload",),
+        Edit(
+            "archiver/engine/parts.py",
+            "        if completed.is_certain:\n",
+            "        if True:\n",
+        ),
+    ),
+    _mutant(
+        "an upload that was not recorded is left",
+        "Who lost its lease while it began one leaves it at the store for ever.",
+        (f"{_LARGE}::test_what_was_begun_too_late_to_be_recorded_is_aborted_by_who_began_it",),
+        Edit(
+            "archiver/engine/parts.py",
+            "                self.cold.multipart.abort(begun)\n",
+            "                pass\n",
+        ),
+    ),
+    _mutant(
+        "who holds memory waits for more",
+        "Large objects wait for each other for ever, each with parts in hand.",
+        (f"{_STREAMS}::test_g6_no_object_waits_for_memory_while_it_holds_some",),
+        Edit(
+            "archiver/engine/streams.py",
+            "                while under_way and not has_room:\n",
+            "                while len(under_way) >= self.at_once and not has_room:\n",
+        ),
+    ),
+)
+
 MUTANTS = (
     *_OF_A_MOVE,
     *_OF_A_PROOF,
@@ -987,4 +1095,5 @@ MUTANTS = (
     *_OF_A_SWEEP,
     *_OF_WHAT_IS_TOLD,
     *_OF_A_TRANSFER,
+    *_OF_PARTS,
 )

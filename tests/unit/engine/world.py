@@ -26,6 +26,7 @@ from archiver.engine.streams import Streams
 from archiver.engine.sweep import Sweep
 from archiver.engine.undo import undo
 from archiver.engine.width import FixedWidth
+from archiver.formats import digest_notes
 from archiver.ledger.settings import LedgerSettings
 from archiver.model import (
     ClaimState,
@@ -442,7 +443,7 @@ class World:
         )
         self._versions: dict[HotLocation, Version] = {}
         self._lost: set[HotLocation] = set()
-        self.superseded_keys: set[ColdKey] = set()
+        self._superseded_ids: set[str] = set()
         self.last: Worker | None = None
 
     # --- the application ---------------------------------------------------------------------
@@ -468,7 +469,7 @@ class World:
     def capture_again(self, id_: str, content: bytes) -> None:
         """A new version of a page, over the old one's path."""
         old = page(id_)
-        self.superseded_keys.add(ColdKey(f"jobs/{id_}.html.gz"))
+        self._superseded_ids.add(id_)
         again = replace(
             self.rows.row(id_),
             hot_bucket=old.hot_bucket,
@@ -505,6 +506,16 @@ class World:
     def outlive_leases(self) -> None:
         self.clock.stepped()
         self.clock.advance(LEASE_SECONDS + 1)
+
+    def outlive_uploads(self) -> None:
+        self.clock.stepped()
+        self.clock.advance(self._ledger.settings.upload_expiry_seconds + 1)
+
+    def expire_uploads_of(self, id_: str) -> None:
+        """Nobody has gone on with them for long."""
+        for row in self.tables.uploads.values():
+            if row.plan.id == id_:
+                row.expires_at = self.clock.now()
 
     # --- what is ------------------------------------------------------------------------------
 
@@ -555,6 +566,15 @@ class World:
         stamps = self.stamp_keys()
         return {key: body for key, body in self.cold.objects.items() if key not in stamps}
 
+    @property
+    def superseded_keys(self) -> set[ColdKey]:
+        """Where versions lie that were captured again since."""
+        return {
+            key
+            for key in self.archived
+            if any(key.startswith(f"jobs/{id_}.") for id_ in self._superseded_ids)
+        }
+
     def stamp_keys(self) -> list[ColdKey]:
         """What lies in cold and is none of them."""
         return [key for key in self.cold.objects if key.startswith(".archiver/")]
@@ -573,6 +593,29 @@ class World:
             for row in self.tables.releases.values()
             if row.token is not None
         ]
+
+    def open_uploads(self) -> list[str]:
+        """What is under way in parts, at the store or by the ledger; memory that is held."""
+        begun = [f"{it.upload_id} is open at {it.key}" for it in self.cold.multipart.uploads]
+        recorded = [
+            f"an upload is recorded for {row.plan.location}"
+            for row in self.tables.uploads.values()
+        ]
+        held_bytes = self.streams.budget.held_bytes
+        return [*begun, *recorded, *([f"{held_bytes} bytes are held"] if held_bytes else [])]
+
+    def wrong_notes(self) -> list[str]:
+        """Objects sent in parts whose digest is not noted beside them, or another one."""
+        found = []
+        for it in self.tables.receipts:
+            body = self.cold.peek(it.receipt.cold.key)
+            if body is None or not self.streams.is_large(it.receipt.size_bytes):
+                continue
+            note = self.cold.peek(digest_notes.note_key("", it.receipt.cold.key))
+            noted = note and digest_notes.of_body(note, it.receipt.cold.key, len(body))
+            if noted != Digest.of(body):
+                found.append(f"the note beside {it.receipt.cold.key} says {noted}")
+        return found
 
     def troubles(self) -> list[str]:
         """What breaks the promises; empty in every world that is well."""
