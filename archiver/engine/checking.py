@@ -57,7 +57,7 @@ def check(candidate: Candidate, body: bytes) -> Checked:
 def checking_parts(
     candidate: Candidate,
     size_bytes: int,
-    head: Callable[[], bytes],
+    head: Callable[[], Buffer],
     zstd_turn: AbstractContextManager[object],
 ) -> Iterator[RunningCheck]:
     """Look at an object whose parts pass; `head` reads its first bytes, where that is needed.
@@ -69,7 +69,7 @@ def checking_parts(
         SizeMismatch
     """
     is_looked_into = candidate.content_digest is not None
-    is_zstd = is_looked_into and encoding_of(head()) == "zstd"
+    is_zstd = is_looked_into and encoding_of(bytes(head())) == "zstd"
     running = RunningCheck(candidate, size_bytes, takes_turns=False)
     with zstd_turn if is_zstd else nullcontext(), closing(running):
         yield running

@@ -7,8 +7,8 @@ shows only at the end, and two versions of an object must never share one upload
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from archiver.engine.checking import MAGIC_BYTES, checking_parts
@@ -59,9 +59,15 @@ class LargeMove:
     stores: Stores
     sender: PartSender
     ledger_id: str
+    # Not `cached_property`: in Python 3.11 its lock is one for all objects, held while a store
+    # is asked, so that large objects would move one at a time.
+    _identity: HotIdentity = field(init=False)
+    _head_read: bytes | None = field(init=False, default=None)
+    _checked_read: Checked | None = field(init=False, default=None)
 
     def __call__(self) -> Sent:
         """Copy the object to the cold store. Raises as `Mover.move` does."""
+        self._identity = self._identify()
         candidate, size_bytes = self._candidate, self._identity.size_bytes
         where = str(candidate.location)
         if candidate.size_bytes not in (None, size_bytes):
@@ -99,7 +105,7 @@ class LargeMove:
 
     def _send(self, key: ColdKey, taken: Taken) -> Sent | None:
         """Send it in parts; None: after a lost answer something lies there that may be it."""
-        sending = self.sender.open(self._plan(key), self._label)
+        sending = self.sender.open(self._plan(key), self._label())
         try:
             checked, parts = self._send_parts(sending)
             completed = sending.complete(parts)
@@ -148,7 +154,7 @@ class LargeMove:
         size_bytes = self._identity.size_bytes
         if found.stat.size_bytes != size_bytes:
             return None
-        checked = self._checked
+        checked = self._checked()
         copies = Copies(self.stores, self.ledger_id)
         stat = copies.copy_at(found, self.claim, size_bytes, checked.digest, taken)
         if stat is None:
@@ -168,16 +174,18 @@ class LargeMove:
             is_in_parts=True,
         )
 
-    @cached_property
     def _checked(self) -> Checked:
         """The hot object's digests, where nothing is sent."""
-        with self._checking() as check:
-            self.stores.streams.digest(self._identity.size_bytes, self._read, check.update)
-            return check.finish()
+        if self._checked_read is None:
+            with self._checking() as check:
+                size_bytes = self._identity.size_bytes
+                self.stores.streams.digest(size_bytes, self._read, check.update)
+                self._checked_read = check.finish()
+        return self._checked_read
 
     def _checking(self) -> AbstractContextManager[RunningCheck]:
         turn, size_bytes = self.stores.streams.zstd_turn, self._identity.size_bytes
-        return checking_parts(self._candidate, size_bytes, lambda: self._head, turn)
+        return checking_parts(self._candidate, size_bytes, self._head, turn)
 
     def _note(self, key: ColdKey, digest: Digest, taken: Taken) -> None:
         """Note the digest beside the object, which could not say it when it was begun."""
@@ -209,27 +217,26 @@ class LargeMove:
     def _candidate(self) -> Candidate:
         return self.claim.candidate
 
-    @cached_property
-    def _identity(self) -> HotIdentity:
+    def _identify(self) -> HotIdentity:
         location = self._candidate.location
         identity = self.stores.hot.identify([location])[location]
         if identity is None:
             raise ObjectMissing(store="hot", where=str(location), code="absent")
         return identity
 
-    @cached_property
+    @property
     def _origin(self) -> str:
         return origin_of(self._candidate.location, self._identity)
 
-    @cached_property
     def _head(self) -> bytes:
-        return bytes(self._read(0, MAGIC_BYTES))
+        if self._head_read is None:
+            self._head_read = bytes(self._read(0, MAGIC_BYTES))
+        return self._head_read
 
-    @cached_property
     def _label(self) -> Label:
         candidate, encoding = self._candidate, self._candidate.content_encoding
         if encoding is not None:
-            encoding = label_of(self._head, encoding)
+            encoding = label_of(self._head(), encoding)
         metadata = metadata_of(
             self.claim, self.ledger_id, candidate.digest, candidate.content_digest, encoding
         )

@@ -95,7 +95,7 @@ def test_g6_no_object_waits_for_memory_while_it_holds_some(objects: int) -> None
     def move() -> None:
         digests.append(streams.digest(len(body), read).raw)
 
-    threads = [threading.Thread(target=move) for _ in range(objects)]
+    threads = [threading.Thread(target=move, daemon=True) for _ in range(objects)]
     for thread in threads:
         thread.start()
     for thread in threads:
