@@ -43,8 +43,11 @@ _IN_POSTGRES = "tests/integration/test_ledger_in_postgres.py"
 _TASK_HTML = "tests/integration/test_task_html.py"
 _ROLE = "tests/integration/test_postgres_role.py"
 _FILES = "tests/unit/stores/test_file_stores.py"
+_PARTS_OF_FILES = "tests/unit/stores/test_file_multipart.py"
+_PROBE = "tests/unit/stores/test_probe.py"
 _S3 = "tests/unit/stores/test_s3.py"
 _S3_CONTRACT = "tests/unit/stores/test_s3_contract.py"
+_S3_PARTS = "tests/unit/stores/test_s3_multipart.py"
 _HOSTILE = "tests/faults/test_hostile_input.py"
 _CONTENT = "tests/unit/formats/test_content.py"
 _PLUGIN_ROWS = "tests/integration/test_hostile_plugin.py"
@@ -318,6 +321,80 @@ _OF_A_STORE = (
             "archiver/stores/hot_file.py",
             "        if after != self._identity or len(body) != self._identity.size_bytes:\n",
             "        if len(body) != self._identity.size_bytes:\n",
+        ),
+    ),
+    _mutant(
+        "a file may change while a range of it is read",
+        "A part holds bytes of two versions.",
+        (f"{_FILES}::test_a_file_that_changes_while_a_range_of_it_is_read_is_not_delivered",),
+        Edit(
+            "archiver/stores/hot_file.py",
+            "                body = read_plain(number, start, stop)\n"
+            "                _require_same(number, identity, location)\n",
+            "                body = read_plain(number, start, stop)\n",
+        ),
+    ),
+    _mutant(
+        "a range of whatever lies there",
+        "Parts of one version are followed by those of another.",
+        (f"{_S3}::test_an_answer_to_a_range_means",),
+        Edit(
+            "archiver/stores/s3_answers.py",
+            "        if seen != expected:\n",
+            "        if not seen:\n",
+        ),
+    ),
+    _mutant(
+        "a late part is written into an object",
+        "On a directory a part that comes after the end changes the archived bytes.",
+        (
+            f"{_PARTS_OF_FILES}::test_data_that_has_another_name_takes_no_more_bytes",
+            f"{_PARTS_OF_FILES}::test_a_killed_process_leaves_an_upload_that_is_told_of_or_nothing",
+        ),
+        Edit(
+            "archiver/stores/file_multipart.py",
+            "            if place.data.lstat().st_nlink != 1:\n",
+            "            if place.data.lstat().st_nlink == 0:\n",
+        ),
+    ),
+    _mutant(
+        "an upload ends while a part of it is written",
+        "A part is written into what was completed meanwhile.",
+        (f"{_PARTS_OF_FILES}::test_an_upload_does_not_end_while_a_part_is_written",),
+        Edit(
+            "archiver/stores/file_multipart.py",
+            "            fcntl.flock(number, lock)\n",
+            "            fcntl.flock(number, lock & fcntl.LOCK_SH)\n",
+        ),
+    ),
+    _mutant(
+        "a part counts before it is there",
+        "A part that is half written over counts as the one before it.",
+        (f"{_PARTS_OF_FILES}::test_a_part_for_which_there_is_no_room_does_not_count",),
+        Edit(
+            "archiver/stores/file_multipart.py",
+            "            place.forget_part(number)  # until the new bytes are whole, there is none\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "every complete is conditional",
+        "R2 drops the upload, and gigabytes with it, because the key is taken.",
+        (f"{_S3_PARTS}::test_a_complete_is_conditional_only_where_a_refusal_keeps_the_parts",),
+        Edit(
+            "archiver/stores/s3_multipart.py",
+            "        if self.capabilities.keeps_refused_parts:\n",
+            "        if self.capabilities is not None:\n",
+        ),
+    ),
+    _mutant(
+        "a refused part may be kept",
+        "A store that refuses a part and keeps it all the same is trusted with signed parts.",
+        (f"{_PROBE}::test_another_answer_to_an_altered_part_shows_nothing",),
+        Edit(
+            "archiver/stores/s3_trials.py",
+            "            return is_refused and self._parts(upload) == [(1, honest)]\n",
+            "            return is_refused\n",
         ),
     ),
     _mutant(

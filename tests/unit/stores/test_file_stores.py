@@ -18,6 +18,7 @@ from archiver.errors import (
     ArchiverError,
     BucketMissing,
     KeyTaken,
+    ObjectChanged,
     ObjectDenied,
     ObjectMissing,
     StoreDenied,
@@ -210,6 +211,42 @@ def test_a_file_that_grows_while_it_is_read_takes_no_more_memory_than_its_budget
     assert peak_bytes < 4 << 20
 
 
+@pytest.mark.parametrize("size_bytes", [0, 3, 4, 5])
+def test_a_file_that_changes_while_a_range_of_it_is_read_is_not_delivered(
+    hot: FileHotWorld, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    hot.plant(AT, b"old!")
+    identity = identity_of(hot.store, AT)
+    change_at_the_first_read(hot.root / "hot-pages" / AT.path, size_bytes, monkeypatch)
+
+    with pytest.raises(ObjectChanged):
+        hot.store.read_range(AT, identity, 0, 4)
+
+
+def change_at_the_first_read(
+    path: Path, size_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pread = os.pread
+
+    def late(number: int, count: int, offset: int) -> bytes:
+        path.write_bytes(b"n" * size_bytes)
+        os.utime(path, ns=(1, 1))  # another tick, whatever the file system counts in
+        return pread(number, count, offset)
+
+    monkeypatch.setattr(os, "pread", late)
+
+
+def test_a_link_is_followed_by_no_range(hot: FileHotWorld, tmp_path: Path) -> None:
+    hot.plant(AT, b"page")
+    identity = identity_of(hot.store, AT)
+    path = hot.root / "hot-pages" / AT.path
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(ObjectDenied):
+        hot.store.read_range(AT, identity, 0, 4)
+
+
 def test_a_delete_leaves_the_directories(hot: FileHotWorld) -> None:
     hot.plant(AT, b"x")
 
@@ -262,6 +299,17 @@ def test_an_object_is_a_plain_file_and_nothing_else_is_left(cold: FileColdWorld)
     assert (cold.root / "cold-bucket" / KEY).read_bytes() == b"some bytes"
     assert temporary_files(cold) == []
     assert [stat.key for stat in cold.store.list("")] == [KEY]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 3, 4, 5])
+def test_an_object_that_changes_while_a_range_of_it_is_read_is_not_delivered(
+    cold: FileColdWorld, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    stat = create(cold.store, KEY, b"old!")
+    change_at_the_first_read(cold.root / "cold-bucket" / KEY, size_bytes, monkeypatch)
+
+    with pytest.raises(ObjectChanged):
+        cold.store.read_range(stat, 0, 4)
 
 
 def test_a_failed_create_leaves_nothing(cold: FileColdWorld) -> None:
@@ -340,6 +388,7 @@ def test_a_damaged_sidecar_is_not_taken_for_none(cold: FileColdWorld) -> None:
         "app/.archiver/metadata/00/x.json",
         "app/.archiver/temporary/x",
         "app/.archiver/locks/00",
+        "app/.archiver/uploads/x/data",
         "app/\ud800",
     ],
 )
