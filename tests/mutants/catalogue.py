@@ -373,8 +373,8 @@ _OF_A_STORE = (
         (f"{_PARTS_OF_FILES}::test_a_part_for_which_there_is_no_room_does_not_count",),
         Edit(
             "archiver/stores/file_multipart.py",
-            "            place.forget_part(number)  # until the new bytes are whole, there is none\n",
-            "",
+            "            place.forget_part(number)",
+            "            place.part(number)",
         ),
     ),
     _mutant(
