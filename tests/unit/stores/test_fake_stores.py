@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from archiver.errors import KeyTaken, ObjectDenied, StoreUnavailable
-from archiver.model import Capabilities, ColdKey, ColdStat, Deleted, Digest, HotLocation
+from archiver.errors import KeyTaken, ObjectDenied, StoreUnavailable, UploadMissing
+from archiver.model import (
+    Capabilities,
+    ColdKey,
+    ColdStat,
+    Deleted,
+    Digest,
+    HotLocation,
+    OpenUpload,
+    Part,
+    PartRules,
+)
 from tests.contract.cold_store_contract import ColdStoreContract
 from tests.contract.hot_store_contract import HotStoreContract, identity_of, read
 from tests.contract.multipart_contract import MultipartContract
@@ -196,3 +206,104 @@ def test_a_stat_can_name_a_wrong_etag() -> None:
 
 def create(cold: FakeColdStore, body: bytes) -> ColdStat:
     return cold.create(KEY, body, metadata={}, content_type=None, content_encoding=None)
+
+
+# --- parts ------------------------------------------------------------------------------
+
+
+def begin(cold: FakeColdStore) -> OpenUpload:
+    return cold.multipart.begin(
+        KEY, part_bytes=10, metadata={}, content_type=None, content_encoding=None
+    )
+
+
+def part_of(body: bytes, etag: str, number: int = 1) -> Part:
+    return Part(number, len(body), Digest.of(body), etag)
+
+
+def test_an_upload_may_be_begun_without_an_answer() -> None:
+    cold = FakeColdStore()
+    cold.faults.on("begin", KEY, lose_reply=unavailable("cold", "begin"))
+
+    with pytest.raises(StoreUnavailable):
+        begin(cold)
+
+    [upload] = cold.multipart.open_uploads(KEY)
+    assert upload.key == KEY
+
+
+def test_an_upload_may_be_lost() -> None:
+    cold = FakeColdStore()
+    upload = begin(cold)
+    etag = cold.multipart.put_part(upload, 1, b"part")
+
+    cold.multipart.lose(upload)
+
+    with pytest.raises(UploadMissing):
+        cold.multipart.put_part(upload, 1, b"part")
+    with pytest.raises(UploadMissing):
+        cold.multipart.complete(upload, [part_of(b"part", etag)])
+
+
+def test_a_part_may_be_acknowledged_and_not_kept() -> None:
+    cold = FakeColdStore()
+    upload = begin(cold)
+    cold.faults.on("put_part", KEY, forget=True)
+
+    etag = cold.multipart.put_part(upload, 1, b"part")
+
+    assert cold.multipart.parts(upload) == []
+    with pytest.raises(StoreUnavailable, match="InvalidPart"):
+        cold.multipart.complete(upload, [part_of(b"part", etag)])
+
+
+@pytest.mark.parametrize("lie", [flipped, zeroed])
+def test_a_part_may_be_kept_otherwise_than_it_was_sent(lie: Callable[[bytes], bytes]) -> None:
+    cold = FakeColdStore()
+    upload = begin(cold)
+    cold.faults.on("put_part", KEY, keep=lie)
+    etag = cold.multipart.put_part(upload, 1, b"good bytes")
+
+    stat = cold.multipart.complete(upload, [part_of(b"good bytes", etag)])
+
+    assert stat.size_bytes == 10
+    assert cold.read(KEY) == lie(b"good bytes")
+
+
+def test_an_answer_to_a_complete_may_be_lost_and_the_object_is_there() -> None:
+    cold = FakeColdStore()
+    upload = begin(cold)
+    etag = cold.multipart.put_part(upload, 1, b"part")
+    cold.faults.on("complete", KEY, lose_reply=unavailable("cold", "complete"))
+
+    with pytest.raises(StoreUnavailable):
+        cold.multipart.complete(upload, [part_of(b"part", etag)])
+
+    assert cold.peek(KEY) == b"part"
+    assert cold.multipart.uploads == []
+
+
+def test_no_more_and_no_larger_parts_are_taken_than_the_rules_say() -> None:
+    rules = PartRules(min_bytes=4, max_bytes=8, max_count=2)
+    cold = FakeColdStore(part_rules=rules)
+    upload = begin(cold)
+
+    assert cold.multipart.rules == rules
+    for number, body in ((3, b"part"), (0, b"part"), (1, b"too large")):
+        with pytest.raises(StoreUnavailable, match="InvalidArgument"):
+            cold.multipart.put_part(upload, number, body)
+    small = [part_of(b"s", cold.multipart.put_part(upload, it, b"s"), it) for it in (1, 2)]
+    with pytest.raises(StoreUnavailable, match="EntityTooSmall"):
+        cold.multipart.complete(upload, small)
+
+
+def test_the_etag_of_an_object_in_parts_is_no_md5_of_its_bytes() -> None:
+    cold = FakeColdStore()
+    upload = begin(cold)
+    etag = cold.multipart.put_part(upload, 1, b"part")
+
+    stat = cold.multipart.complete(upload, [part_of(b"part", etag)])
+
+    assert etag == create(FakeColdStore(), b"part").etag
+    assert stat.etag is not None
+    assert stat.etag.endswith('-1"')

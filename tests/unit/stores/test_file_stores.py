@@ -223,6 +223,21 @@ def test_a_file_that_changes_while_a_range_of_it_is_read_is_not_delivered(
         hot.store.read_range(AT, identity, 0, 4)
 
 
+def test_a_range_takes_the_memory_of_two_of_it(hot: FileHotWorld) -> None:
+    body = bytes(8 << 20)
+    hot.plant(AT, body)
+    identity = identity_of(hot.store, AT)
+
+    tracemalloc.start()
+    try:
+        hot.store.read_range(AT, identity, 0, len(body))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < 2.25 * len(body)
+
+
 def change_at_the_first_read(
     path: Path, size_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
