@@ -182,7 +182,7 @@ class FileMultipart:
         Raises:
             UploadMissing
         """
-        self._directory.require_bucket()
+        self._directory.prepare()
         place = self._place(upload.upload_id)
         is_name = _UPLOAD_ID.fullmatch(upload.upload_id) is not None
         if not is_name or self._directory.is_behind_link(place.data):

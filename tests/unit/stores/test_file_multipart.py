@@ -216,6 +216,14 @@ def test_another_process_that_starts_leaves_uploads_alone(world: World) -> None:
     assert later.multipart.complete(upload, parts).size_bytes == len(WHOLE)
 
 
+def test_who_only_goes_on_makes_the_directories_it_needs(world: World) -> None:
+    upload = world.begin()
+    (world.uploads.parent / "temporary").rmdir()
+    later = World(world.root)
+
+    assert later.multipart.complete(upload, later.put_all(upload)).size_bytes == len(WHOLE)
+
+
 # --- at the same time -------------------------------------------------------------------
 
 
