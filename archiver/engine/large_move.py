@@ -87,7 +87,7 @@ class LargeMove:
         for key in digest_keys(plain, Digest.of(self._origin.encode())):
             self.stores.require_two_places(self._candidate.location, key)
             tried_count += 1
-            found = cold.look(key)
+            found, is_sent = cold.look(key), False
             if found is None:
                 try:
                     sent = self._send(key, taken)
@@ -98,13 +98,16 @@ class LargeMove:
                         if self.stores.reads_back(sent.size_bytes):
                             taken.reads_cold(sent.size_bytes)  # `verify` does
                         return sent
-                    found = cold.look(key)
+                    found, is_sent = cold.look(key), True
             if found is not None and (sent := self._copied(found, taken)) is not None:
                 return sent
+            if is_sent:  # the next try takes the next key, and does not take them all
+                expected, seen = str(self._checked().digest), "other bytes, or none"
+                raise ColdMismatch(where=str(cold.location(key)), expected=expected, seen=seen)
         raise NoFreeKey(where=str(plain), tried_count=tried_count)
 
     def _send(self, key: ColdKey, taken: Taken) -> Sent | None:
-        """Send it in parts; None: after a lost answer something lies there that may be it."""
+        """Send it in parts; None: something lies there that may be it, and has to be read."""
         sending = self.sender.open(self._plan(key), self._label())
         try:
             checked, parts = self._send_parts(sending)
@@ -119,6 +122,7 @@ class LargeMove:
                 sending.leave()
             raise
         if not completed.is_certain:
+            self._checked_read = checked  # what lies there is compared with that
             return None
         self._note(key, checked.digest, taken)
         return Sent(

@@ -26,7 +26,7 @@ from archiver.errors import (
     UploadMissing,
 )
 from archiver.events import UploadAbandoned, UploadResumed
-from archiver.formats.etags import etag_of_parts
+from archiver.formats.etags import etag_of_parts, md5_etag
 from archiver.model import Digest, OpenUpload, Part
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ class Completed:
     """One object that was made of its parts."""
 
     stat: ColdStat
-    is_certain: bool  # else something of that size is there, after an answer was lost
+    # Else something of that size is there, after an answer was lost; or ETags that should be
+    # MD5s are not those of the bytes that were sent.
+    is_certain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,7 @@ class Sending:
         self._upload = upload
         self._opened = opened
         self.acknowledged = acknowledged  # when it was opened, by number
+        self._is_in_doubt = False  # written by many threads, always the same
 
     @property
     def part_bytes(self) -> int:
@@ -232,12 +235,14 @@ class Sending:
                 told = {"expected": str(known.digest), "seen": str(digest)}
                 raise ObjectChanged(where=f"{self._where} part {number}", **told)
             sender.heartbeat.progressed()
+            self._look_at(known.etag, body)
             return known
         etag = sender.patiently(partial(self._multipart.put_part, self._opened, number, body))
         part = Part(number, len(body), digest, etag)
         save = partial(sender.uploads.save_part, self._upload, part)
         sender.patiently(save, whatever_ends=True)
         sender.heartbeat.progressed()
+        self._look_at(etag, body)
         return part
 
     def complete(self, parts: list[Part]) -> Completed:
@@ -254,6 +259,8 @@ class Sending:
         self._require_listed(parts)
         etag = etag_of_parts([part.etag for part in parts])
         completed = sender.patiently(lambda: self._complete_once(parts, etag))
+        if self._is_in_doubt:
+            completed = Completed(completed.stat, is_certain=False)
         if completed.is_certain:
             forget = partial(sender.uploads.forget, self._upload)
             sender.patiently(forget, whatever_ends=True)
@@ -266,6 +273,14 @@ class Sending:
     def leave(self) -> None:
         """Let go of it, to be resumed by whoever comes."""
         self._sender.uploads.give_back(self._upload)
+
+    def _look_at(self, etag: str, body: Buffer) -> None:
+        """Bytes that were damaged before they were stored show in an ETag that is their MD5.
+
+        No error: there are stores whose parts have other ETags than their whole objects.
+        """
+        if self._sender.cold.capabilities.etag_is_md5 and etag != md5_etag(body):
+            self._is_in_doubt = True
 
     def _require_listed(self, parts: list[Part]) -> None:
         listed = self._sender.patiently(partial(self._multipart.parts, self._opened))

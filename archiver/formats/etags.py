@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from archiver.model import Buffer
+
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 
 
-def md5_etag(body: bytes) -> str:
+def md5_etag(body: Buffer) -> str:
     """The MD5 of the bytes, as an answer's `ETag` words it. It finds damage, not malice."""
     return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
 

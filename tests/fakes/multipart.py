@@ -195,6 +195,20 @@ class FakeMultipart:
         with self._lock:
             self._uploads[upload.upload_id].parts[number] = _Kept(body, md5_etag(body))
 
+    def kept(self, upload: OpenUpload) -> dict[int, _Kept]:
+        """The parts it has now, to be restored."""
+        with self._lock:
+            return dict(self._uploads[upload.upload_id].parts)
+
+    def restore(self, parts: Mapping[str, dict[int, _Kept]]) -> None:
+        """Uploads have the parts again that they had, and those begun since are forgotten."""
+        with self._lock:
+            for upload_id in [*self._uploads]:
+                if upload_id not in parts:
+                    del self._uploads[upload_id]
+                else:
+                    self._uploads[upload_id].parts = parts[upload_id]
+
     @property
     def uploads(self) -> list[OpenUpload]:
         """All that are under way, by key and then in the order of their beginning."""

@@ -180,6 +180,7 @@ def leftovers(world: World) -> list[str]:
     meanwhile: its next version goes to a key of its own.
     """
     found = [*world.troubles(), *world.held(), *world.open_uploads(), *world.wrong_notes()]
+    found += world.held_memory()
     found += [f"still pending: {it}" for it in world.pointing_ids if it not in PARKED]
     found += [f"still hot: {it}" for it in world.hot_ids if it != "070"]
     planted = {*world.rows._rows}

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from archiver.engine import recording
+from archiver.engine import large_move, recording
 from archiver.engine.copies import Copies
 from archiver.engine.lease import Heartbeat
+from archiver.engine.parts import PartSender, Sending
 from archiver.engine.release import Releaser
 from archiver.engine.verify import Verified, _receipt
-from archiver.model import ClaimState, Evidence
-from tests.fakes.ledger import FakeClaims, FakeReleases
-from tests.fakes.stores import FakeColdStore
+from archiver.model import ClaimState, Evidence, OpenUpload
+from tests.fakes.ledger import FakeClaims, FakeReleases, FakeUploads
+from tests.fakes.stores import ENFORCES_ALL, FakeColdStore
 from tests.fakes.table_source import MemorySource
 from tests.harness.rivals import (
     ENFORCES_NO_CREATE,
@@ -35,7 +36,7 @@ from tests.harness.rivals import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from archiver.model import ColdKey, ColdStat, Release, Sent
+    from archiver.model import ColdKey, ColdStat, Part, Release, Sent, Upload
     from tests.harness.figures import TellFigure
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
@@ -49,6 +50,11 @@ OVERWRITTEN = Bounds(preemptions=1, events=1, kinds={"puts": 1, "net": 1})
 SHARING = Setting(
     bounds=Bounds(1, 0), shares_an_object=True, begins_vouched=True, grace_seconds=0.25
 )
+
+
+# An object of two parts.
+IN_PARTS = Setting(bounds=Bounds(0, 1), plan=MOVES, part_bytes=11)
+KEEPS_NO_REFUSED = replace(ENFORCES_ALL, keeps_refused_parts=False)
 
 
 def only(*kinds: str, preemptions: int = 1) -> Bounds:
@@ -66,6 +72,7 @@ def only(*kinds: str, preemptions: int = 1) -> Bounds:
         ("releases", RELEASING),
         ("releases, pointed back", replace(RELEASING, bounds=POINTING_BACK)),
         ("an object of two rows, and a grace", SHARING),
+        ("parts", IN_PARTS),
     ],
 )
 def test_no_promise_is_broken_in_any_order(
@@ -208,6 +215,42 @@ def hand_out_releases_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FakeReleases, "_due", due)
 
 
+def complete_without_asking(patch: pytest.MonkeyPatch) -> None:
+    """Neither the lease nor the record is looked at."""
+    patch.setattr(Heartbeat, "require", lambda _self, _seconds=0.0: None)
+    patch.setattr(FakeUploads, "require", lambda _self, _upload: None)
+
+
+def abort_without_asking(patch: pytest.MonkeyPatch) -> None:
+    def abandon(self: PartSender, upload: Upload, _reason: str) -> None:
+        if upload.upload_id is not None:
+            self.cold.multipart.abort(OpenUpload(upload.plan.location.key, upload.upload_id))
+        self.uploads.forget(upload)
+
+    patch.setattr(PartSender, "abandon", abandon)
+
+
+def name_all_versions_alike(patch: pytest.MonkeyPatch) -> None:
+    """Neither the key nor the record of an upload says which bytes."""
+    patch.setattr(large_move, "origin_of", lambda location, _identity: location.path)
+
+
+def believe_resumed_parts(patch: pytest.MonkeyPatch) -> None:
+    """The same, and a part that was sent before is not compared with what is read now."""
+    name_all_versions_alike(patch)
+    put = Sending.put
+
+    def believe(self: Sending, number: int, body: bytes) -> Part:
+        return self.acknowledged.get(number) or put(self, number, body)
+
+    patch.setattr(Sending, "put", believe)
+
+
+def leave_what_was_begun(patch: pytest.MonkeyPatch) -> None:
+    """What a lost answer, or a lost record, has left is not looked for."""
+    patch.setattr(PartSender, "_abort_lost", lambda _self, _upload: None)
+
+
 CAPTURING = Setting(bounds=only("puts"), plan=MOVES)
 MUTANTS: list[tuple[Mutate, Setting, str]] = [
     (put_unconditionally, CAPTURING, "G9: jobs/1.html.gz holds other bytes"),
@@ -246,6 +289,30 @@ MUTANTS: list[tuple[Mutate, Setting, str]] = [
     (flip_whatever_the_row_says, CAPTURING, "points at something else in cold"),
     (leave_no_grace, SHARING, "deleted within the grace"),
     (hand_out_releases_twice, replace(RELEASING, bounds=only()), "which is another's"),
+    (
+        complete_without_asking,
+        replace(IN_PARTS, bounds=only("sleeps", preemptions=0)),
+        "of A was begun past its lease",
+    ),
+    (
+        abort_without_asking,
+        replace(IN_PARTS, bounds=only("puts", "sleeps", preemptions=0)),
+        "of A was begun past its lease",
+    ),
+    (
+        believe_resumed_parts,
+        replace(
+            IN_PARTS,
+            bounds=only("puts", "dies", preemptions=0),
+            promises_digests=False,
+        ),
+        "the note beside jobs/1.",
+    ),
+    (
+        leave_what_was_begun,
+        replace(IN_PARTS, bounds=only("dies", preemptions=0)),
+        "is open at",
+    ),
 ]
 
 

@@ -15,8 +15,8 @@ from tests.fakes.s3_worlds import BUCKET as COLD
 from tests.fakes.table_source import BUCKET as HOT
 from tests.liar.bucket import Held
 from tests.liar.judging import NOT_MET, judge, judge_cold
-from tests.liar.page import promised_cold, promised_hot
-from tests.liar.repertoire import COLD_FAULTS, HOT_FAULTS
+from tests.liar.page import promised_cold, promised_hot, promised_parts
+from tests.liar.repertoire import COLD_FAULTS, HOT_FAULTS, PART_FAULTS
 from tests.liar.scene import COLD_TARGET, Fault, Stage
 from tests.liar.server import LyingS3
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tests.harness.figures import TellFigure
 
 COLD_PROMISES, HOT_PROMISES = promised_cold(), promised_hot()
+PART_PROMISES = promised_parts()
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,16 @@ def test_a_cold_store_that_lies_costs_no_byte(
     seen = stage.play_cold(fault, evidence, "obstore")
 
     judge_cold(seen, COLD_PROMISES[fault.name][evidence, "obstore"], fault, evidence)
+
+
+@pytest.mark.parametrize("evidence", [Evidence.SIGNED, Evidence.READBACK], ids=str)
+@pytest.mark.parametrize("fault", PART_FAULTS, ids=lambda it: it.name)
+def test_a_cold_store_that_lies_about_parts_costs_no_byte(
+    stage: Stage, fault: Fault, evidence: Evidence
+) -> None:
+    seen = stage.play_cold(fault, evidence, "obstore")
+
+    judge_cold(seen, PART_PROMISES[fault.name][evidence, "obstore"], fault, evidence)
 
 
 @pytest.mark.parametrize(
@@ -91,13 +102,16 @@ def test_a_store_that_enforces_creates_keeps_the_older_copy(stage: Stage) -> Non
 
 def test_the_tables_name_every_lie_and_every_lie_is_told(tell_figure: TellFigure) -> None:
     assert list(COLD_PROMISES) == [fault.name for fault in COLD_FAULTS]
+    assert list(PART_PROMISES) == [fault.name for fault in PART_FAULTS]
     assert list(HOT_PROMISES) == [fault.name for fault in HOT_FAULTS]
     assert [name for name, it in COLD_PROMISES.items() if set(it.values()) == {NOT_MET}] == []
     assert NOT_MET not in HOT_PROMISES.values()
-    cells_count = sum(map(len, COLD_PROMISES.values())) + len(HOT_PROMISES)
+    of_cold = [*COLD_PROMISES.values(), *PART_PROMISES.values()]
+    cells_count = sum(map(len, of_cold)) + len(HOT_PROMISES)
     tell_figure(
         "stores that lie",
-        f"{len(COLD_FAULTS)} cold, {len(HOT_FAULTS)} hot, {cells_count} cells",
+        f"{len(COLD_FAULTS)} cold, {len(PART_FAULTS)} of parts, {len(HOT_FAULTS)} hot, "
+        f"{cells_count} cells",
     )
 
 
@@ -105,7 +119,7 @@ def test_at_readback_nothing_is_lost_that_was_right_when_it_was_read() -> None:
     """And at the other levels nothing but what a store damages in spite of its word."""
     lost = {
         name: {level for (level, _client), told in cells.items() if told == "**lost**"}
-        for name, cells in COLD_PROMISES.items()
+        for name, cells in [*COLD_PROMISES.items(), *PART_PROMISES.items()]
     }
-    proven = [fault.name for fault in COLD_FAULTS if fault.at_record is None]
+    proven = [fault.name for fault in (*COLD_FAULTS, *PART_FAULTS) if fault.at_record is None]
     assert [name for name in proven if Evidence.READBACK in lost[name]] == []

@@ -26,8 +26,11 @@ from functools import cache, partial
 from itertools import count, repeat
 from typing import TYPE_CHECKING, Any
 
+from archiver.engine.streams import Streams
 from archiver.errors import ArchiverError, LedgerUnavailable, StoreUnavailable
 from archiver.model import ClaimState, Digest, Evidence, HotIdentity
+from tests.fakes.multipart import FakeMultipart
+from tests.fakes.pool import InlineCrew
 from tests.fakes.stores import ENFORCES_ALL, FakeHotStore, anytime
 from tests.fakes.table_source import BUCKET, page
 from tests.harness.search import Fork, Replay, Search
@@ -46,11 +49,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from archiver.engine.copies import Stores
+    from archiver.engine.move import Mover
     from archiver.engine.run import Run
     from archiver.model import Capabilities, FencingToken, HotLocation, WorkerId
     from tests.harness.search import Choices
 
-ENFORCES_NO_CREATE = replace(ENFORCES_ALL, enforces_create=False)
+ENFORCES_NO_CREATE = replace(ENFORCES_ALL, enforces_create=False, keeps_refused_parts=False)
 PAGE = "1"  # the one that is captured again, deleted, pointed back
 AGAIN = b"2"  # what it holds then: as long as before
 SAME = PAGE.encode()
@@ -68,8 +72,9 @@ _LOOK_LASTS_SECONDS = LEASE_SECONDS / 2  # as long as one delete may take
 # All that a contract has is a step, but for these: arithmetic, and what finds nothing to do
 # in this world, where the source keeps no house and nobody undoes anything.
 _NO_STEPS = {"location", "close", "begin", "housekeeping"}
+_BEGINS: Mapping[type, set[str]] = {FakeMultipart: {"begin"}}  # there it is one
 _SHORT_REST_SECONDS = 0.05  # is no step: what comes next is
-_STORES = {"hot", "open", "cold"}  # all else is the ledger's
+_STORES = {"hot", "open", "cold", "multipart"}  # all else is the ledger's
 _EVENTS = ("sleeps", "dies")  # that a worker meets with
 _PATIENCE_SECONDS = 60.0  # nothing waits for so long, unless the engine hangs
 
@@ -103,6 +108,7 @@ class Setting:
     captures: bytes = AGAIN
     tells_versions: bool = True  # else an object put again with the same bytes looks the same
     promises_digests: bool = True  # else a row says of its page where it is, and no more
+    part_bytes: int | None = None  # the page goes in parts of that size; else in one piece
     plan: Mapping[str, Any] = field(default_factory=lambda: SMALL)
 
 
@@ -386,7 +392,7 @@ class Rivalry:
         if has_changed and self._may("net") and self._may("events"):
             kinds = ["late", "lost"]
             kinds += ["twice"] if acting.room in _STORES else []
-            kinds += ["forgotten"] if acting.room == "cold" else []
+            kinds += ["forgotten"] if acting.room in {"cold", "multipart"} else []
             self._choices.offer([f"{self._last} {kind}" for kind in kinds])
 
     # --- what happens beside them -------------------------------------------------------------
@@ -520,9 +526,11 @@ class Rivalry:
             raise _Postponed
         cold = self.world.cold
         before = dict(cold._objects)
+        parts = {it.upload_id: cold.multipart.kept(it) for it in cold.multipart.uploads}
         answer = call()
         if variants == ["forgotten"]:
             cold._objects = before
+            cold.multipart.restore(parts)
         return answer
 
     def _knows(self, rival: Rival, step: str, answer: object) -> None:
@@ -609,6 +617,8 @@ class Rivalry:
             return
         who = acting.sender.name
         has_written = before.hot != now.hot or before.cold != now.cold
+        # What it has begun and not recorded is its own, lease or not.
+        has_written = has_written or bool((before.uploads - now.uploads) & before.recorded)
         if has_written and not acting.was_in_lease:
             yield f"{acting} of {who} was begun past its lease"
         for recorded in self.world.tables.receipts[before.receipts_count :]:
@@ -632,6 +642,9 @@ class Rivalry:
         plan = {**self.setting.plan, "release": True, "retry_wait_seconds": 60.0}
         for _ in range(2):  # a claim of a page as it was ends in the first
             world.sweep(**plan)
+        if world.open_uploads():  # of a version, or a row, that nobody comes back for
+            world.outlive_uploads()
+            world.sweep(**plan)
         problems = [*self._troubles(), *self._leftovers()]
         dangling = [it for it in world.troubles() if it.endswith("nothing in hot")]
         problems += [it for it in dangling if it not in problems]  # it was recovered by now
@@ -647,6 +660,8 @@ class Rivalry:
     def _leftovers(self) -> list[str]:
         world, spent = self.world, self._spent
         found = [*world.held()]
+        if not spent["net"]:  # a request to begin one may arrive after all; a note is no proof
+            found += [*world.open_uploads(), *world.wrong_notes()]
         found += [f"still pending: {it}" for it in world.pointing_ids]
         is_known = self.setting.promises_digests or not spent["puts"]
         if is_known and not (spent["net"] or spent["deletes"]):  # late; a row that is gone
@@ -671,7 +686,12 @@ class Rivalry:
             f"release {id_}": row.token for id_, row in tables.releases.items() if row.token
         }
         return _Around(
-            self.world.hot.objects, self.world.cold.objects, held, len(tables.receipts)
+            self.world.hot.objects,
+            self.world.cold.objects,
+            held,
+            len(tables.receipts),
+            frozenset(it.upload_id for it in self.world.cold.multipart.uploads),
+            frozenset(it.upload_id for it in tables.uploads.values() if it.upload_id),
         )
 
     def _shared_state(self) -> str:
@@ -679,7 +699,8 @@ class Rivalry:
         world = self.world
         left_out = ("lock", "workers", "new_nonce")
         kept = {k: v for k, v in vars(world.tables).items() if k not in left_out}
-        return repr((world.rows._rows, world.hot._objects, world.cold._objects, kept))
+        parts = (world.cold.multipart._uploads, world.cold.multipart._numbers)
+        return repr((world.rows._rows, world.hot._objects, world.cold._objects, parts, kept))
 
     def _state(self, shared: str) -> bytes:
         told = (
@@ -701,6 +722,8 @@ class _Around:
     cold: Mapping[Any, bytes]
     held: Mapping[str, FencingToken]  # by what they hold
     receipts_count: int
+    uploads: frozenset[str]  # that are open at the store
+    recorded: frozenset[str]  # of these: the ledger knows of them
 
 
 class Rival(Worker):
@@ -820,6 +843,9 @@ class Seam:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._inner, name)
+        if isinstance(value, FakeMultipart):
+            between = _Between(value, "multipart", self._rival)
+            return Seam(between, self._rival, self._rivalry)
         kind = _kind(self._inner.__class__, name)
         if kind == "value":
             return value
@@ -842,7 +868,8 @@ class Seam:
 @cache
 def _kind(owner: type, name: str) -> str:
     found = inspect.getattr_static(owner, name, None)
-    if not inspect.isfunction(found) or name in _NO_STEPS:
+    is_step = name not in _NO_STEPS or name in _BEGINS.get(owner, ())
+    if not inspect.isfunction(found) or not is_step:
         return "value"
     if not inspect.isgeneratorfunction(inspect.unwrap(found)):
         return "call"
@@ -865,6 +892,11 @@ class _Workshop(Workshop):
             if isinstance(value := getattr(stores, it.name), _Between)
         }
         return replace(stores, **seamed)  # type: ignore[arg-type]  # they stand for both
+
+    def mover(self) -> Mover:
+        mover = super().mover()
+        clock = _Clock(self._rival, self._rivalry)
+        return replace(mover, sender=replace(mover.sender, clock=clock))
 
 
 @dataclass(frozen=True)
@@ -894,6 +926,8 @@ def _world(setting: Setting) -> World:
     numbers = count(1)
     world.tables.new_nonce = lambda: f"nonce {next(numbers)}"
     world.hot = FakeHotStore(BUCKET, deletes_by_identity=setting.deletes_by_identity)
+    if setting.part_bytes is not None:
+        world.streams = Streams(crew=InlineCrew(), part_bytes=setting.part_bytes)
     if not setting.tells_versions:
         world.hot._versions = repeat(0)  # type: ignore[assignment]  # it is asked for the next
     world.plant(PAGE, **({} if setting.promises_digests else {"content_digest": None}))
@@ -910,7 +944,7 @@ def _gave_up(room: str, name: str) -> ArchiverError:
     if room not in _STORES:
         return LedgerUnavailable(operation=name, message="the connection was lost")
     return StoreUnavailable(
-        store="cold" if room == "cold" else "hot", operation=name, code="timeout"
+        store="cold" if room in {"cold", "multipart"} else "hot", operation=name, code="timeout"
     )
 
 
@@ -933,9 +967,12 @@ def _brief(args: Sequence[Any]) -> str:
     return " ".join(_name_of(it) for it in (about if isinstance(about, list) else [about]))
 
 
+_OF_UPLOADS = ("plan", "id", "upload_id")
+
+
 def _name_of(it: Any) -> str:
     if isinstance(it, tuple):
         it = it[0] if it else ""
-    for inner in ("release", "recorded", "receipt", "claim", "candidate", "id"):
+    for inner in ("release", "recorded", "receipt", "claim", "candidate", "id", *_OF_UPLOADS):
         it = getattr(it, inner, it)
     return str(it)

@@ -1,8 +1,7 @@
 """S3 as it should be: buckets in memory that check what they are sent. No lies, no HTTP.
 
 Everything the probe, the engine and both S3 clients ask for. Signatures are not verified:
-a request must bear one, and its body must be what it signed. No part is ever uploaded by
-archiver, so multipart calls are answered as not implemented.
+a request must bear one, and its body must be what it signed.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
+from tests.liar.uploads import Uploads
 from tests.liar.wire import Reply, error, xml
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Buckets:
     """One account. One lock guards the objects."""
 
     def __init__(self) -> None:
+        self.uploads = Uploads()
         self._buckets: dict[str, dict[str, Held]] = {}
         self._lock = threading.Lock()
 
@@ -91,6 +92,7 @@ class Buckets:
             self._buckets[bucket][key] = change(self._buckets[bucket][key])
 
     def empty(self) -> None:
+        self.uploads.empty()
         with self._lock:
             for objects in self._buckets.values():
                 objects.clear()
@@ -126,6 +128,20 @@ class Buckets:
             case "DeleteObject":
                 self.remove(asked.bucket, asked.key)
                 return Reply(204)
+            case "CreateMultipartUpload":
+                return self.uploads.begin(asked, _headers_of(asked))
+            case "UploadPart":
+                return refusal_of_body(asked) or self.uploads.put_part(
+                    asked, Held.of(asked.body, {}), keep
+                )
+            case "ListParts":
+                return self.uploads.list_parts(asked)
+            case "ListMultipartUploads":
+                return self.uploads.list_uploads(asked)
+            case "CompleteMultipartUpload":
+                return self.uploads.complete(asked, lambda it: self._appear(asked, it, keep))
+            case "AbortMultipartUpload":
+                return self.uploads.abort(asked)
             case _:
                 return error(501, "NotImplemented")
 
@@ -140,21 +156,28 @@ class Buckets:
         refusal = refusal_of_body(asked)
         if refusal is not None:
             return refusal
-        told = {
-            name: said
-            for name, said in asked.headers.items()
-            if name in _KEPT or name.startswith("x-amz-meta-")
-        }
-        kind = asked.headers.get("content-type", "binary/octet-stream")
-        whole = Held.of(asked.body, {**told, "content-type": kind})
-        kept = keep(whole)
+        whole = Held.of(asked.body, _headers_of(asked))
+        told = [whole.etag]
+
+        def tell_of(held: Held) -> Held | None:
+            kept = keep(held)
+            told.append(held.etag if kept is None else kept.etag)
+            return kept
+
+        if not self._appear(asked, whole, tell_of):
+            return error(412, "PreconditionFailed")
+        return Reply(headers={"ETag": told[-1]})
+
+    def _appear(self, asked: Asked, held: Held, keep: Callable[[Held], Held | None]) -> bool:
+        """Whether an object was made; else its key is taken."""
+        kept = keep(held)
         with self._lock:
             objects = self._buckets[asked.bucket]
             if asked.headers.get("if-none-match") == "*" and asked.key in objects:
-                return error(412, "PreconditionFailed")
+                return False
             if kept is not None:
                 objects[asked.key] = kept
-        return Reply(headers={"ETag": whole.etag if kept is None else kept.etag})
+        return True
 
     def _get(self, asked: Asked) -> Reply:
         held = self.held(asked.bucket, asked.key)
@@ -231,6 +254,17 @@ class Buckets:
             self.remove(asked.bucket, key)
         told = "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys)
         return xml(f"<DeleteResult>{told}</DeleteResult>")
+
+
+def _headers_of(asked: Asked) -> dict[str, str]:
+    """What is told of an object besides its bytes."""
+    told = {
+        name: said
+        for name, said in asked.headers.items()
+        if name in _KEPT or name.startswith("x-amz-meta-")
+    }
+    kind = asked.headers.get("content-type", "binary/octet-stream")
+    return {**told, "content-type": kind}
 
 
 def refusal_of_body(asked: Asked) -> Reply | None:

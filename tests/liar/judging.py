@@ -29,6 +29,7 @@ def judge(seen: Seen, promised: str, fault: Fault) -> None:
     """
     assert seen.outcome == promised
     assert seen.is_lost == (promised == LOST)
+    assert fault.is_leaky or seen.open_after == []
     if not fault.is_about_all and "sweep stops" not in promised:
         assert set(seen.neighbours.values()) == {"archived, released"}
     if promised == LOST:

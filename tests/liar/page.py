@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 _PAGE = Path(__file__).parents[2] / "docs" / "guarantees.md"
 COLD, HOT = "A cold store that …", "A hot store that …"
+PARTS = "A cold store that, of an object in parts, …"
 
 
 def promised_cold() -> dict[str, dict[tuple[Evidence, str], str]]:
     """What becomes of the row, by the lie, the evidence and the client."""
     return {name: _by_client(cells) for name, cells in _rows(COLD)}
+
+
+def promised_parts() -> dict[str, dict[tuple[Evidence, str], str]]:
+    """The same of an object that is sent in parts."""
+    return {name: _by_client(cells) for name, cells in _rows(PARTS)}
 
 
 def promised_hot() -> dict[str, str]:

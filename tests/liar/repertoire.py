@@ -453,3 +453,187 @@ HOT_FAULTS = (
     Fault(name="cuts its bodies", tell=_on("GetObject", HOT_TARGET, retell=_ends("cut"))),
     Fault(name="resets its bodies", tell=_on("GetObject", HOT_TARGET, retell=_ends("reset"))),
 )
+
+
+def _of_parts(name: str, tell: Tell, **more: object) -> Fault:
+    return Fault(name=name, tell=tell, in_parts=True, **more)  # type: ignore[arg-type]
+
+
+def _says_error(_reply: Reply) -> Reply:
+    return _ERROR_BODY
+
+
+def _listed(change: Callable[[bytes], bytes]) -> Callable[[Reply], Reply]:
+    return lambda reply: replace(reply, body=change(reply.body))
+
+
+def _without_last_part(body: bytes) -> bytes:
+    return re.sub(rb"<Part>(?!.*<Part>).*?</Part>", b"", body)
+
+
+def _with_another_part(body: bytes) -> bytes:
+    more = b"<Part><PartNumber>9</PartNumber><ETag>&quot;9&quot;</ETag><Size>9</Size></Part>"
+    return body.replace(b"</ListPartsResult>", more + b"</ListPartsResult>")
+
+
+def _other_sizes(body: bytes) -> bytes:
+    return body.replace(b"</Size>", b"1</Size>")
+
+
+def _never_ending(body: bytes) -> bytes:
+    return body.replace(b"<IsTruncated>false", b"<IsTruncated>true")
+
+
+def _without_uploads(body: bytes) -> bytes:
+    return re.sub(rb"<Upload>.*</Upload>", b"", body)
+
+
+def _other_etag(body: bytes) -> bytes:
+    return re.sub(rb"<ETag>.*</ETag>", b"<ETag>&quot;0123-3&quot;</ETag>", body)
+
+
+def _whole_instead(reply: Reply) -> Reply:
+    """200 and a body of the length of the range, from somewhere: the range is not looked at."""
+    headers = {name: it for name, it in reply.headers.items() if name != "Content-Range"}
+    return replace(reply, status=200, headers=headers)
+
+
+def _another_range(reply: Reply) -> Reply:
+    said = re.sub(r"bytes (\d+)", lambda it: f"bytes {int(it[1]) + 1}", _range_of(reply))
+    return replace(reply, headers={**reply.headers, "Content-Range": said})
+
+
+def _range_of(reply: Reply) -> str:
+    return reply.headers.get("Content-Range", "")
+
+
+PART_FAULTS = (
+    *(
+        _of_parts(
+            f"keeps {kept} of each part, and says so",
+            _on("UploadPart", COLD_TARGET, keep=_keeps(by)),
+        )
+        for kept, by in _DAMAGES.items()
+    ),
+    *(
+        _of_parts(
+            f"keeps {kept} of each part, and tells of the right ones",
+            _on("UploadPart", COLD_TARGET, keep=_rots(by)),
+        )
+        for kept, by in _DAMAGES.items()
+    ),
+    _of_parts(
+        "keeps a flipped bit of one part once, and tells of the right one",
+        _on("UploadPart", COLD_TARGET, keep=_rots(flipped), times=1),
+    ),
+    _of_parts("keeps no part", _on("UploadPart", COLD_TARGET, keep=lambda _: None)),
+    _of_parts("loses one part", _on("UploadPart", COLD_TARGET, keep=lambda _: None, times=1)),
+    _of_parts("answers a part with a wrong ETag", _on("UploadPart", COLD_TARGET, retell=_etag)),
+    _of_parts(
+        "answers a part with no ETag", _on("UploadPart", COLD_TARGET, retell=_without_etag)
+    ),
+    _of_parts(
+        "answers a part 200 with an error",
+        _on("UploadPart", COLD_TARGET, answer=lambda _: _ERROR_BODY),
+    ),
+    _of_parts(
+        "takes a part, and its answer is lost",
+        _on("UploadPart", COLD_TARGET, retell=_lost_reply, times=1),
+    ),
+    _of_parts(
+        "throttles parts (503 SlowDown)",
+        _on("UploadPart", COLD_TARGET, answer=_says(503, "SlowDown")),
+    ),
+    _of_parts(
+        "begins an upload, and its answer is lost",
+        _on("CreateMultipartUpload", COLD_TARGET, retell=_lost_reply, times=1),
+    ),
+    _of_parts(
+        "answers the begin 200 with an error",
+        _on("CreateMultipartUpload", COLD_TARGET, answer=lambda _: _ERROR_BODY),
+    ),
+    _of_parts(
+        "forgets the upload once it was begun",
+        _on("UploadPart", COLD_TARGET, answer=_says(404, "NoSuchUpload")),
+    ),
+    _of_parts(
+        "leaves a part out when it lists them",
+        _on("ListParts", COLD_TARGET, retell=_listed(_without_last_part)),
+    ),
+    _of_parts(
+        "adds a part when it lists them",
+        _on("ListParts", COLD_TARGET, retell=_listed(_with_another_part)),
+    ),
+    _of_parts(
+        "lists parts with wrong sizes",
+        _on("ListParts", COLD_TARGET, retell=_listed(_other_sizes)),
+    ),
+    _of_parts(
+        "lists parts without an end",
+        _on("ListParts", COLD_TARGET, retell=_listed(_never_ending)),
+    ),
+    _of_parts(
+        "lists no upload, though one is open",
+        _all(
+            _on("CreateMultipartUpload", COLD_TARGET, retell=_lost_reply, times=1),
+            _on("ListMultipartUploads", None, retell=_listed(_without_uploads)),
+        ),
+        is_leaky=True,
+    ),
+    _of_parts(
+        "completes, and its answer is lost",
+        _on("CompleteMultipartUpload", COLD_TARGET, retell=_lost_reply, times=1),
+    ),
+    _of_parts(
+        "answers the complete 200 with an error",
+        _on("CompleteMultipartUpload", COLD_TARGET, answer=lambda _: _ERROR_BODY),
+    ),
+    _of_parts(
+        "completes, and answers 200 with an error",
+        _on("CompleteMultipartUpload", COLD_TARGET, retell=_says_error),
+    ),
+    _of_parts(
+        "completes, and keeps nothing",
+        _on("CompleteMultipartUpload", COLD_TARGET, keep=lambda _: None),
+    ),
+    _of_parts(
+        "completes with a flipped bit, and tells of the right bytes",
+        _on("CompleteMultipartUpload", COLD_TARGET, keep=_rots(flipped)),
+    ),
+    _of_parts(
+        "completes with half of the bytes, and says so",
+        _on("CompleteMultipartUpload", COLD_TARGET, keep=_keeps(truncated)),
+    ),
+    _of_parts(
+        "answers the complete with a wrong ETag",
+        _on("CompleteMultipartUpload", COLD_TARGET, retell=_listed(_other_etag)),
+    ),
+    _of_parts(
+        "ignores If-None-Match at the complete",
+        _on("CompleteMultipartUpload", None, ignores=("if-none-match",)),
+    ),
+    _of_parts(
+        "says that it aborted, and did not",
+        _all(
+            _on("CreateMultipartUpload", COLD_TARGET, retell=_lost_reply, times=1),
+            _on("AbortMultipartUpload", COLD_TARGET, answer=lambda _: Reply(204)),
+        ),
+        is_leaky=True,
+    ),
+    _of_parts(
+        "answers a range 200 with the bytes of the range",
+        _on("GetObject", COLD_TARGET, retell=_whole_instead),
+    ),
+    _of_parts(
+        "answers a range with another one",
+        _on("GetObject", COLD_TARGET, retell=_another_range),
+    ),
+    _of_parts(
+        "answers a range with fewer bytes",
+        _on("GetObject", COLD_TARGET, retell=_hot_gives(truncated)),
+    ),
+    _of_parts(
+        "answers a range with another object's bytes under the old ETag",
+        _on("GetObject", COLD_TARGET, retell=_hot_gives(swapped)),
+    ),
+)

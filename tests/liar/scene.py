@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from archiver import errors
 from archiver.engine.evidence import demanded_evidence
+from archiver.engine.streams import Streams
 from archiver.errors import EvidenceUnavailable
 from archiver.model import ClaimState, ColdKey, Evidence, HotLocation
 from archiver.stores.cold_boto3 import Boto3ColdStore
@@ -22,6 +23,7 @@ from archiver.stores.cold_s3 import S3ColdStore
 from archiver.stores.hot_s3 import S3HotStore
 from archiver.stores.probe import probe_cold
 from archiver.stores.providers import PROVIDERS
+from tests.fakes.pool import InlineCrew
 from tests.fakes.s3_worlds import BUCKET as COLD
 from tests.fakes.s3_worlds import ENFORCES_ALL, PREFIX, settings_of
 from tests.fakes.table_source import BUCKET as HOT
@@ -45,6 +47,7 @@ CLIENTS: dict[str, type[S3ColdStore | Boto3ColdStore]] = {
 }
 LEVELS = (Evidence.SIGNED, Evidence.CHECKSUM, Evidence.READBACK)
 
+_PART_BYTES = 700
 _BETWEEN_SECONDS = 2 * 3_600.0  # two sweeps: longer than any back-off, and than the grace
 _PATIENT_SECONDS = 20.0  # of an honest store's client, however busy the machine
 
@@ -64,6 +67,8 @@ class Fault:
         grace_seconds: Of releases.
         promises: Whether the row says a digest of its content.
         is_about_all: Of every object, so that nothing is expected of the neighbours.
+        in_parts: The row that is lied about, and its neighbour, go in three parts each.
+        is_leaky: What it does not abort stays; else no upload is open in the end.
     """
 
     name: str
@@ -77,6 +82,8 @@ class Fault:
     grace_seconds: float = 0.0
     promises: bool = True
     is_about_all: bool = False
+    in_parts: bool = False
+    is_leaky: bool = False
 
     @property
     def is_silent(self) -> bool:
@@ -93,6 +100,7 @@ class Seen:
     troubles_after: list[str]
     left_after: dict[str, str]  # rows not archived and let go of, by their outcome
     neighbours: dict[str, str]  # while it lied
+    open_after: list[str]  # uploads in parts, at the store or by the ledger
 
 
 @dataclass
@@ -110,7 +118,8 @@ class Stage:
         if what not in self._cold:
             settings = replace(settings_of(self.server.url), timeout_seconds=timeout_seconds)
             kind = CLIENTS[client]
-            self._cold[what] = kind(settings, PROVIDERS[provider], COLD, PREFIX, found)
+            product = replace(PROVIDERS[provider], part_min_bytes=1)
+            self._cold[what] = kind(settings, product, COLD, PREFIX, found)
         return self._cold[what]
 
     def hot(self, timeout_seconds: float) -> S3HotStore:
@@ -178,6 +187,8 @@ class Stage:
         self.server.buckets.empty()
         self.server.buckets.make(COLD, HOT)
         world = World(evidence=evidence, grace_seconds=fault.grace_seconds)
+        if fault.in_parts:
+            world.streams = Streams(crew=InlineCrew(), part_bytes=_PART_BYTES)
         if hot is not None:
             world.hot = cast("FakeHotStore", _ServedHot(hot, self.server))
         for id_, size_bytes in ((SMALLEST, 200), (TARGET, 2_000), (OTHER, 1_500)):
@@ -231,7 +242,9 @@ class Stage:
             for id_ in (SMALLEST, TARGET, OTHER)
             if not (told := _outcome(world, id_, summary)).endswith(", released")
         }
-        return Seen(outcome, is_lost, world.troubles(), left, neighbours)
+        open_after = [*self.server.buckets.uploads.open]
+        open_after += [str(it.plan.location) for it in world.tables.uploads.values()]
+        return Seen(outcome, is_lost, world.troubles(), left, neighbours, open_after)
 
 
 class _ServedCold:
@@ -292,11 +305,12 @@ def _outcome(world: World, id_: str, summary: Summary | None) -> str:
     if not keys:
         assert hot == "kept"
         return _unarchived(world, id_, summary)
-    is_plain = keys[-1].endswith(f"jobs/{id_}.html.gz")
-    told = "archived" if is_plain else "archived under another key"
+    version = world._versions[at(id_)]
+    is_large = world.streams.is_large(len(version.body))
+    first = rf"jobs/{id_}\.[0-9a-f]{{64}}\.html\.gz" if is_large else rf"jobs/{id_}\.html\.gz"
+    told = "archived" if re.search(f"{first}$", keys[-1]) else "archived under another key"
     if hot == "kept":
         return f"{told}, {_why_kept(world, id_, summary)}"
-    version = world._versions[at(id_)]
     return f"{told}, released" if world._is_safe(version) else "**lost**"
 
 

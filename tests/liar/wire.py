@@ -120,12 +120,22 @@ _OF_OBJECTS = {
     "PUT": "PutObject",
     "DELETE": "DeleteObject",
 }
-_OF_PARTS = {"uploads", "uploadId", "partNumber", "acl", "tagging"}
+_OF_UPLOADS = {
+    "PUT": "UploadPart",
+    "GET": "ListParts",
+    "POST": "CompleteMultipartUpload",
+    "DELETE": "AbortMultipartUpload",
+}
+_UNKNOWN = {"acl", "tagging"}
 
 
 def _operation(method: str, key: str, query: Mapping[str, str]) -> str:
-    if query.keys() & _OF_PARTS:
+    if query.keys() & _UNKNOWN:
         return "Unknown"
+    if "uploadId" in query:
+        return _OF_UPLOADS.get(method, "Unknown")
+    if "uploads" in query:
+        return "CreateMultipartUpload" if key else "ListMultipartUploads"
     if key:
         return _OF_OBJECTS.get(method, "Unknown")
     match method:

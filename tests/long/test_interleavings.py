@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from archiver.model import Evidence
+from tests.fakes.stores import ENFORCES_ALL
 from tests.harness.rivals import (
+    ENFORCES_NO_CREATE,
     MOVES,
     Bounds,
     Setting,
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 MOVING = Setting(plan=MOVES)
 RELEASING = Setting(begins_archived=True, begins_vouched=True)
 WHOLE = Setting(bounds=Bounds(1, 1), begins_vouched=True)
+IN_PARTS = Setting(bounds=Bounds(0, 1), plan=MOVES, part_bytes=11)
+KEEPS_NO_REFUSED = replace(ENFORCES_ALL, keeps_refused_parts=False)
 STAMPING = Setting(bounds=Bounds(1, 1, {"sleeps": 1}), begins_archived=True)
 
 
@@ -33,6 +37,11 @@ STAMPING = Setting(bounds=Bounds(1, 1, {"sleeps": 1}), begins_archived=True)
         ("moves, two events", replace(MOVING, bounds=Bounds(0, 2))),
         ("moves, preempted more", replace(MOVING, bounds=Bounds(2, 1))),
         ("releases, preempted more", replace(RELEASING, bounds=Bounds(2, 1))),
+        ("parts, unconditional complete", replace(IN_PARTS, capabilities=KEEPS_NO_REFUSED)),
+        ("parts, digest keys", replace(IN_PARTS, capabilities=ENFORCES_NO_CREATE)),
+        ("parts, preempted, asleep", replace(IN_PARTS, bounds=Bounds(1, 1, {"sleeps": 1}))),
+        ("parts, preempted, dying", replace(IN_PARTS, bounds=Bounds(1, 1, {"dies": 1}))),
+        ("parts, preempted, captured", replace(IN_PARTS, bounds=Bounds(1, 1, {"puts": 1}))),
     ],
 )
 def test_no_promise_is_broken_in_any_longer_order(

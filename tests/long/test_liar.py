@@ -9,8 +9,8 @@ import pytest
 from tests.fakes.s3_worlds import BUCKET as COLD
 from tests.fakes.table_source import BUCKET as HOT
 from tests.liar.judging import judge, judge_cold
-from tests.liar.page import promised_cold, promised_hot
-from tests.liar.repertoire import COLD_FAULTS, HOT_FAULTS
+from tests.liar.page import promised_cold, promised_hot, promised_parts
+from tests.liar.repertoire import COLD_FAULTS, HOT_FAULTS, PART_FAULTS
 from tests.liar.scene import CLIENTS, LEVELS, Stage
 from tests.liar.server import LyingS3
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from archiver.model import Evidence
     from tests.liar.scene import Fault
 
-COLD_PROMISES, HOT_PROMISES = promised_cold(), promised_hot()
+COLD_PROMISES = {**promised_cold(), **promised_parts()}
+HOT_PROMISES = promised_hot()
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("evidence", LEVELS, ids=str)
-@pytest.mark.parametrize("fault", COLD_FAULTS, ids=lambda it: it.name)
+@pytest.mark.parametrize("fault", [*COLD_FAULTS, *PART_FAULTS], ids=lambda it: it.name)
 def test_what_the_table_says_of_a_cold_store_happens(
     stage: Stage, fault: Fault, evidence: Evidence, client: str
 ) -> None:

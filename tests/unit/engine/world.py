@@ -595,14 +595,18 @@ class World:
         ]
 
     def open_uploads(self) -> list[str]:
-        """What is under way in parts, at the store or by the ledger; memory that is held."""
+        """What is under way in parts, at the store or by the ledger."""
         begun = [f"{it.upload_id} is open at {it.key}" for it in self.cold.multipart.uploads]
         recorded = [
             f"an upload is recorded for {row.plan.location}"
             for row in self.tables.uploads.values()
         ]
+        return [*begun, *recorded]
+
+    def held_memory(self) -> list[str]:
+        """Of a process, which gives it back in whatever way it ends but by a death."""
         held_bytes = self.streams.budget.held_bytes
-        return [*begun, *recorded, *([f"{held_bytes} bytes are held"] if held_bytes else [])]
+        return [f"{held_bytes} bytes are held"] if held_bytes else []
 
     def wrong_notes(self) -> list[str]:
         """Objects sent in parts whose digest is not noted beside them, or another one."""
