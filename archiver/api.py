@@ -7,6 +7,8 @@ docs/library.md and docs/reading.md have examples, and say what is stable.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from archiver import errors, events
 from archiver.app import Archiver, migrate, open_archiver
 from archiver.by_hand import sweep_by_hand
@@ -44,13 +46,15 @@ from archiver.stores.cold_s3 import S3ColdStore
 from archiver.stores.hot_file import FileHotStore
 from archiver.stores.hot_s3 import S3HotStore
 from archiver.stores.objects_file import FileObjectStore
-from archiver.stores.objects_s3 import S3ObjectStore
 from archiver.stores.objects_supabase import SupabaseObjectStore
 from archiver.stores.probe import probe_cold
 from archiver.stores.providers import PROVIDERS
 from archiver.stores.s3 import S3Settings
 from archiver.stores.supabase import SupabaseHotStore
 from archiver.stores.supabase_wire import SupabaseSettings
+
+if TYPE_CHECKING:
+    from archiver.stores.objects_s3 import S3ObjectStore
 
 __all__ = [
     "DATACENTER",
@@ -111,3 +115,13 @@ __all__ = [
     "stream_transfer",
     "sweep_by_hand",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What needs boto3 comes when it is first asked for: importing it takes as long again."""
+    if name == "S3ObjectStore":
+        from archiver.stores.objects_s3 import S3ObjectStore  # noqa: PLC0415
+
+        return S3ObjectStore
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

@@ -1,4 +1,4 @@
-"""Connections of both HTTP clients that end with the transfer they serve (`deadlines.py`).
+"""Connections that end with the transfer they serve (`deadlines.py`).
 
 Before each wait for the wire the socket is given what is left of the limit, and no more than
 the client's own timeout of silence. A wait that is cut short closes its connection: the
@@ -11,7 +11,6 @@ import io
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any
 
-from botocore.awsrequest import AWSHTTPConnection, AWSHTTPSConnection
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -19,8 +18,6 @@ from archiver.stores.deadlines import left_seconds
 
 if TYPE_CHECKING:
     import socket
-
-    from mypy_boto3_s3 import S3Client
 
 _PIECE_BYTES = 1 << 16  # sent before the limit is looked at again
 
@@ -66,8 +63,8 @@ class _BoundedResponse(HTTPResponse):
         self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), sock))
 
 
-class _Bounded:
-    """Mixed into a connection of urllib3 or botocore, before it."""
+class Bounded:
+    """Mixed into a connection of urllib3, or of botocore (`bounded_s3.py`), before it."""
 
     response_class: Any = _BoundedResponse
     timeout: Any
@@ -96,19 +93,11 @@ class _Bounded:
             self.timeout = silence_seconds
 
 
-class _Connection(_Bounded, HTTPConnection):
+class _Connection(Bounded, HTTPConnection):
     pass
 
 
-class _TlsConnection(_Bounded, HTTPSConnection):
-    pass
-
-
-class _AwsConnection(_Bounded, AWSHTTPConnection):  # type: ignore[misc]
-    pass
-
-
-class _AwsTlsConnection(_Bounded, AWSHTTPSConnection):  # type: ignore[misc]
+class _TlsConnection(Bounded, HTTPSConnection):
     pass
 
 
@@ -120,21 +109,4 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
-class _AwsPool(HTTPConnectionPool):
-    ConnectionCls = _AwsConnection  # type: ignore[assignment]
-
-
-class _AwsTlsPool(HTTPSConnectionPool):
-    ConnectionCls = _AwsTlsConnection  # type: ignore[assignment]
-
-
 BOUNDED_POOLS = {"http": _Pool, "https": _TlsPool}  # for a PoolManager
-_AWS_POOLS = {"http": _AwsPool, "https": _AwsTlsPool}
-
-
-def bound_transfers(client: S3Client) -> None:
-    """Let each request of this boto3 client end with the transfer it serves."""
-    session = client._endpoint.http_session  # type: ignore[attr-defined]  # noqa: SLF001  # boto3 offers no hold on its connections
-    # Its own, and those to come: proxies get theirs when they are first needed.
-    session._pool_classes_by_scheme.update(_AWS_POOLS)  # noqa: SLF001
-    session._manager.pool_classes_by_scheme = session._pool_classes_by_scheme  # noqa: SLF001

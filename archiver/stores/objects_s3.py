@@ -27,7 +27,7 @@ from archiver.errors import (
 )
 from archiver.formats.disposition import disposition_header
 from archiver.model import Capabilities, ListedObject, ObjectHead, SignedUrl
-from archiver.stores.bounded_http import bound_transfers
+from archiver.stores.bounded_s3 import bound_transfers
 from archiver.stores.cold_boto3 import length_of
 from archiver.stores.cold_bucket import WRITES, put_headers
 from archiver.stores.deadlines import require_time

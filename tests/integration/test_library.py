@@ -95,6 +95,14 @@ def test_all_that_is_public_is_there() -> None:
     assert all(hasattr(archiver.api, name) for name in archiver.api.__all__)
 
 
+def test_the_library_does_not_wait_for_boto3() -> None:
+    seen = "import sys, archiver.api; print({'boto3', 'botocore'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", seen], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "set()"
+
+
 def test_the_command_does_not_wait_for_the_library() -> None:
     seen = "import sys, archiver.cli.main; print('archiver.app' in sys.modules)"
     done = subprocess.run(
