@@ -16,7 +16,6 @@ from archiver.engine.copies import Copies, metadata_of
 from archiver.engine.parts import Label
 from archiver.errors import (
     ArchiverError,
-    ColdMismatch,
     FatalError,
     KeyTaken,
     Mismatch,
@@ -25,8 +24,8 @@ from archiver.errors import (
     ObjectTooLarge,
     PermanentError,
     SizeMismatch,
+    UploadMissing,
 )
-from archiver.formats import digest_notes
 from archiver.formats.content import label_of
 from archiver.formats.keys import digest_keys
 from archiver.formats.parts import part_bytes_for, part_ranges
@@ -112,7 +111,7 @@ class LargeMove:
         try:
             checked, parts = self._send_parts(sending)
             completed = sending.complete(parts)
-        except (Mismatch, PermanentError) as error:
+        except (Mismatch, PermanentError, UploadMissing) as error:
             sending.abandon(str(error))
             raise
         except FatalError:
@@ -124,7 +123,8 @@ class LargeMove:
         if not completed.is_certain:
             self._checked_read = checked  # what lies there is compared with that
             return None
-        self._note(key, checked.digest, taken)
+        size_bytes, digest = self._identity.size_bytes, checked.digest
+        self.sender.note_digest(key, size_bytes, digest, taken.reads_cold)
         return Sent(
             claim=self.claim,
             identity=self._identity,
@@ -164,7 +164,7 @@ class LargeMove:
         if stat is None:
             return None
         self.sender.drop(self._plan(stat.key))  # whoever made it may have died right after
-        self._note(stat.key, checked.digest, taken)
+        self.sender.note_digest(stat.key, size_bytes, checked.digest, taken.reads_cold)
         return Sent(
             claim=self.claim,
             identity=self._identity,
@@ -190,30 +190,6 @@ class LargeMove:
     def _checking(self) -> AbstractContextManager[RunningCheck]:
         turn, size_bytes = self.stores.streams.zstd_turn, self._identity.size_bytes
         return checking_parts(self._candidate, size_bytes, self._head, turn)
-
-    def _note(self, key: ColdKey, digest: Digest, taken: Taken) -> None:
-        """Note the digest beside the object, which could not say it when it was begun."""
-        cold = self.stores.cold
-        note_key = digest_notes.note_key(cold.path_prefix, key)
-        note = digest_notes.to_body(key, self._identity.size_bytes, digest)
-        try:
-            self.sender.patiently(
-                partial(
-                    cold.create,
-                    note_key,
-                    note,
-                    metadata={},
-                    content_type="application/json",
-                    content_encoding=None,
-                )
-            )
-        except KeyTaken as exc:
-            taken.reads_cold(len(note))
-            noted = cold.read(note_key)
-            if noted != note:
-                where = str(cold.location(note_key))
-                expected, seen = f"a note of {digest}", f"{len(noted)} other bytes"
-                raise ColdMismatch(where=where, expected=expected, seen=seen) from exc
 
     # --- what it is --------------------------------------------------------------------------
 

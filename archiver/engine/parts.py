@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from archiver.errors import (
     ArchiverError,
+    ColdMismatch,
+    KeyTaken,
     LeaseLost,
     LedgerFull,
     LedgerUnavailable,
@@ -26,6 +28,7 @@ from archiver.errors import (
     UploadMissing,
 )
 from archiver.events import UploadAbandoned, UploadResumed
+from archiver.formats import digest_notes
 from archiver.formats.etags import etag_of_parts, md5_etag
 from archiver.model import Digest, OpenUpload, Part
 
@@ -42,6 +45,7 @@ _ATTEMPTS = 5  # of one request; then the whole transfer waits, and is resumed b
 _WAIT_SECONDS = 0.5  # before the second attempt; doubled by each further one
 _LOOK_SECONDS = 0.25  # at most between two looks at the wish to stop
 _WAIT_MAX_SECONDS = 60.0  # a store that asks for more is not waited for with parts in hand
+_PARTS_GONE = "InvalidPart"  # S3's word at the end for what it acknowledged before
 _LOST_BEGIN_SECONDS = 300.0  # so close to its record lies a begin whose answer was lost
 
 
@@ -109,11 +113,15 @@ class PartSender:
             raise
         return Sending(self, recorded, begun, {})
 
-    def drop(self, plan: UploadPlan) -> None:
-        """Nothing is to be sent: abort and forget what is recorded of it."""
+    def drop(self, plan: UploadPlan, reason: str = "the object is there") -> None:
+        """Nothing is to be sent: abort and forget what is recorded of it.
+
+        Raises:
+            UploadBusy: Another worker sends this object.
+        """
         taken = self.uploads.take(plan)
         for upload in (taken.upload, *taken.stale):
-            self.abandon(upload, "the object is there")
+            self.abandon(upload, reason)
 
     def abandon(self, upload: Upload, reason: str) -> None:
         """Abort an upload that is ours, and forget it. Safe to repeat."""
@@ -126,6 +134,41 @@ class PartSender:
             self.cold.multipart.abort(opened)
         self.uploads.forget(upload)
         self.observe(UploadAbandoned(str(upload.plan.location), reason))
+
+    def note_digest(
+        self,
+        key: ColdKey,
+        size_bytes: int,
+        digest: Digest,
+        reads_cold: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """Note the digest beside an object in parts, which could not say it when it was begun.
+
+        `reads_cold` is told how many bytes are read, before they are.
+
+        Raises:
+            ColdMismatch: Another one is noted there.
+        """
+        note_key = digest_notes.note_key(self.cold.path_prefix, key)
+        note = digest_notes.to_body(key, size_bytes, digest)
+        try:
+            self.patiently(
+                partial(
+                    self.cold.create,
+                    note_key,
+                    note,
+                    metadata={},
+                    content_type="application/json",
+                    content_encoding=None,
+                )
+            )
+        except KeyTaken as exc:
+            reads_cold(len(note))
+            noted = self.cold.read(note_key)
+            if noted != note:
+                where = str(self.cold.location(note_key))
+                expected, seen = f"a note of {digest}", f"{len(noted)} other bytes"
+                raise ColdMismatch(where=where, expected=expected, seen=seen) from exc
 
     def patiently(self, ask: Callable[[], T], *, whatever_ends: bool = False) -> T:
         """Ask a store or the ledger, again where it fails for a passing reason.
@@ -253,7 +296,8 @@ class Sending:
         Raises:
             KeyTaken: The key is in use; the upload is still there.
             StoreUnavailable: Also where the store lists other parts than were sent.
-            UploadMissing, UploadBusy, LeaseLost, LedgerUnavailable
+            UploadMissing: Also where no further try could complete it: abandon it.
+            UploadBusy, LeaseLost, LedgerUnavailable
         """
         sender = self._sender
         self._require_listed(parts)
@@ -286,7 +330,9 @@ class Sending:
         listed = self._sender.patiently(partial(self._multipart.parts, self._opened))
         seen = [(it.number, it.size_bytes, it.etag) for it in listed]
         if seen != [(it.number, it.size_bytes, it.etag) for it in parts]:
-            raise StoreUnavailable(
+            if {it.number for it in listed} - {it.number for it in parts}:
+                raise UploadMissing(where=self._where)  # they would be part of it
+            raise StoreUnavailable(  # what is not as it was sent is sent again by the next try
                 store="cold",
                 operation="parts",
                 code="the parts listed are not those sent",
@@ -303,6 +349,8 @@ class Sending:
             # The answer was lost, or one before it was: it may well have been made.
             found = self._found(self._upload.plan.location.key)
             if found is None or found.size_bytes != sum(part.size_bytes for part in parts):
+                if getattr(error, "code", "") == _PARTS_GONE:
+                    raise UploadMissing(where=self._where) from error
                 raise error from None
             is_certain = _is_made_of(found, etag, sender.cold.capabilities)
             return Completed(found, is_certain=is_certain)

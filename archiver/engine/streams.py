@@ -9,7 +9,7 @@ from concurrent.futures import wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from archiver.engine.budget import BytesInFlight
 from archiver.engine.pool import Crew, ThreadCrew
@@ -20,11 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from concurrent.futures import Future
 
-    from archiver.formats.parts import PartRange
     from archiver.model import Buffer, ColdStat
     from archiver.protocols import ColdStore
 
 T = TypeVar("T")
+
+
+class Piece(Protocol):
+    """What is worked on at once: it has bytes, or is about to read them."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+
+P = TypeVar("P", bound=Piece)
 
 _CREW_WIDTH = 16  # parts of all objects of a process at once; mostly memory bounds them first
 _AT_ONCE = 4  # of one object
@@ -48,9 +57,7 @@ class Streams:
     def is_large(self, size_bytes: int) -> bool:
         return size_bytes > self.part_bytes
 
-    def in_order(
-        self, parts: Iterable[PartRange], work: Callable[[PartRange], T]
-    ) -> Generator[T]:
+    def in_order(self, parts: Iterable[P], work: Callable[[P], T]) -> Generator[T]:
         """Do some work with each part, several at once; the results in the order of the parts.
 
         The memory of a part is held from before its work begins until its result was used.

@@ -35,6 +35,19 @@ _HOT = "archiver-hot"
 _ENCODING = "archiver-encoding"
 
 
+def metadata_of_digest(digest: Digest) -> dict[str, str]:
+    """What an object says of itself that comes from no source."""
+    return {_DIGEST: str(digest)}
+
+
+def digest_in(metadata: Mapping[str, str]) -> Digest | None:
+    """The digest that an object of archiver's says it was put with; None: it says none."""
+    try:
+        return Digest.parse(metadata[_DIGEST])
+    except (KeyError, ValueError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What a cold object says of itself. Claims, not proofs: the bytes decide."""
