@@ -29,6 +29,8 @@
     |       |-- SourceDigestMismatch
     |       |-- SourceChanged
     |       |-- WrongLength             what was to be put is shorter or longer than was said
+    |       |-- FileChanged             a file was written while it was pushed
+    |       |-- UnexpectedDigest        of what was pushed or pulled
     |       `-- HoldingDamaged      what another worker archived is not what was promised
     |-- PermanentError            park: waiting will not help
     |   |-- ObjectMissing           proven, with a control
@@ -53,6 +55,9 @@
     |   |-- RangeOutside
     |   |-- BadLifetime
     |   |-- NotOffered
+    |   |-- FileUnusable            a file that cannot be pushed: exit 2
+    |   |-- KeyHeld                 by another object than the one that was pushed
+    |   |-- PipeTooLong
     |   `-- NoFreeKey
     `-- FatalError                stop: going on would do harm
         |-- SettingsError           exit 2
@@ -208,7 +213,7 @@ class UploadBusy(TransientError):
 
 @dataclass(kw_only=True, eq=False)
 class UploadMissing(TransientError):
-    """The store knows no such upload: it was completed or aborted, or it expired."""
+    """The store knows no such upload, or not its parts: it was completed or aborted."""
 
     where: str
     hint: ClassVar[str] = "Nothing is lost: it is begun anew."
@@ -340,6 +345,21 @@ class SourceChanged(Mismatch):
     hint: ClassVar[str] = (
         "Open it anew: the checkpoint was reset, so the next try starts at the beginning."
     )
+
+
+class FileChanged(Mismatch):
+    """The file changed while it was pushed."""
+
+    hint: ClassVar[str] = (
+        "Nothing of it shows in the store, and nothing is left there. Push it again once "
+        "nobody writes to it."
+    )
+
+
+class UnexpectedDigest(Mismatch):
+    """The bytes do not have the digest that they must have."""
+
+    hint: ClassVar[str] = "Nothing was kept of them."
 
 
 @dataclass(kw_only=True, eq=False)
@@ -579,6 +599,37 @@ class NotOffered(PermanentError):
     operation: str
     where: str
     reason: str
+
+
+# --- what only a person who pushes or pulls meets ----------------------------------------
+
+
+@dataclass(kw_only=True, eq=False)
+class FileUnusable(PermanentError):
+    """This file cannot be pushed."""
+
+    where: str
+    problem: str
+
+
+@dataclass(kw_only=True, eq=False)
+class KeyHeld(PermanentError):
+    """Another object has this key."""
+
+    where: str
+    size_bytes: int
+    hint: ClassVar[str] = (
+        "Nothing was written: no object is ever replaced. Push it under another key."
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class PipeTooLong(PermanentError):
+    """The pipe gives more than fits into the parts of one object."""
+
+    where: str
+    limit_bytes: int
+    hint: ClassVar[str] = "Nothing was kept of it. Choose a larger --part-size."
 
 
 # --- stop -------------------------------------------------------------------------------

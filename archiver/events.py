@@ -119,6 +119,16 @@ class UploadResumed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class UploadAwaited(Event):
+    """Another worker owns the upload: it is busy, or died and its lease is to run out."""
+
+    LEVEL: ClassVar[Level] = "warning"
+    NAME: ClassVar[str] = "upload is another worker's, waiting for it"
+    where: str
+    patience_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class UploadAbandoned(Event):
     """An upload in parts was aborted, in the store and in the ledger."""
 

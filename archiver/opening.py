@@ -214,6 +214,21 @@ def find_capabilities(
             return seen, False
 
 
+def try_capabilities(settings: Settings, pace: Pace) -> Capabilities:
+    """What the cold store enforces, tried out: where nothing remembers it."""
+    match settings.cold:
+        case None:
+            raise _not_set("ARCHIVE_PROVIDER")
+        case ColdFile() as cold:
+            return FileColdStore(cold.root, cold.bucket, settings.path_prefix).capabilities
+        case ColdS3() as cold:
+            # botocore, whose import takes longer than `archiver --help`
+            from archiver.stores.probe import probe_cold  # noqa: PLC0415
+
+            s3, provider = _cold_s3_settings(cold, settings, pace), PROVIDERS[cold.provider]
+            return probe_cold(s3, provider, cold.bucket, settings.path_prefix)
+
+
 def shared_bucket(hot: HotStore, cold: ColdStore, bucket: str) -> str | None:
     """The cold bucket, unless the hot store is seen not to reach into it.
 

@@ -11,7 +11,7 @@ from archiver.errors import SettingsError
 from archiver.ops.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from archiver.config import Settings
@@ -151,6 +151,23 @@ class Backstage:
             )
             raise SettingsError(problems=(problem,))
         return settings
+
+    def read_settings_of_objects(self, instead: Mapping[str, str]) -> Settings:
+        """Settings that say where the cold store is; `instead` are flags, by their settings.
+
+        Raises:
+            SettingsError: They do not say it, or they are wrong.
+        """
+        from archiver.config import Settings  # noqa: PLC0415  # not for --help
+
+        self.settings = Settings.of_objects(instead)
+        if self.settings.is_disabled:
+            problem = (
+                "no store is configured: neither ARCHIVE_PROVIDER nor ARCHIVE_BUCKET is set; "
+                "set both, and the endpoint and keys that the provider needs"
+            )
+            raise SettingsError(problems=(problem,))
+        return self.settings
 
     def read_settings_with_database(self) -> Settings:
         """Settings that say where the ledger is; archiving itself may be disabled.

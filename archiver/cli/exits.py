@@ -5,7 +5,13 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from archiver.errors import ArchiverError, SettingsError
+from archiver.errors import (
+    ArchiverError,
+    FileUnusable,
+    Mismatch,
+    PermanentError,
+    SettingsError,
+)
 
 if TYPE_CHECKING:
     from archiver.model import Summary, Takeover
@@ -31,6 +37,15 @@ _ERRORS: tuple[tuple[type[ArchiverError], ExitCode], ...] = (
 
 def of_error(error: ArchiverError) -> ExitCode:
     return next(code for kind, code in _ERRORS if isinstance(error, kind))
+
+
+def of_transfer(error: ArchiverError) -> ExitCode:
+    """Of a push or a pull: what is wrong with this one object is no outage."""
+    if isinstance(error, FileUnusable):
+        return ExitCode.SETTINGS
+    if isinstance(error, (PermanentError, Mismatch)):
+        return ExitCode.UNFINISHED
+    return of_error(error)
 
 
 def of_summary(summary: Summary) -> ExitCode:

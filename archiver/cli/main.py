@@ -23,9 +23,11 @@ from archiver.cli.health import health
 from archiver.cli.ledger import history, parked, pause, resume, retry, show, status
 from archiver.cli.options import DURATION, TEXT
 from archiver.cli.paper import clean, warn
+from archiver.cli.push import push
 from archiver.cli.setup import check, demo, migrate
 from archiver.cli.take_over import take_over
 from archiver.cli.undo import undo
+from archiver.cli.uploads import uploads
 from archiver.errors import ArchiverError
 from archiver.ops.memory import give_back_large_blocks
 
@@ -166,6 +168,8 @@ for _command in (
     resume,
     undo,
     ledger,
+    push,
+    uploads,
     demo,
 ):
     cli.add_command(_command)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from click import Context, Parameter
+
+    from archiver.model import Digest
 
 
 class _Duration(click.ParamType[float]):
@@ -42,6 +44,57 @@ class _Text(click.ParamType[str]):
         return value
 
 
+class _Key(_Text):
+    """What an object is called below `objects/`, or whole."""
+
+    name = "key"
+
+    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
+        key = super().convert(value, param, ctx)
+        if not key.isprintable() or {"", ".", ".."} & set(key.split("/")):
+            steps = "steps with / between them, none of them empty, . or .., all printable"
+            self.fail(f"{key!a}; a key is {steps}", param, ctx)
+        return key
+
+
+class _Digest(click.ParamType["Digest"]):
+    """A SHA-256 in hex."""
+
+    name = "sha256"
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> Digest:
+        from archiver.model import Digest  # noqa: PLC0415  # not for --help
+
+        try:
+            return Digest.parse(value)
+        except ValueError:
+            self.fail(f"{value!a}; it must be 64 hex digits", param, ctx)
+
+
+class _OfSetting(click.ParamType[str]):
+    """A value of a setting, in whose place it is read."""
+
+    name = "text"
+
+    def __init__(self, setting: str) -> None:
+        self.setting = setting
+
+    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
+        from archiver.config import kind_of  # noqa: PLC0415  # not for --help
+
+        kind = kind_of(self.setting)
+        try:
+            kind.parse(value)
+        except ValueError:
+            self.fail(f"{value!a}; it must be {kind.accepts}", param, ctx)
+        return value
+
+
+PROFILE = _OfSetting("ARCHIVE_PROFILE")
+PART_SIZE = _OfSetting("ARCHIVE_PART_SIZE")
+BANDWIDTH = _OfSetting("ARCHIVE_BANDWIDTH")
+DIGEST = _Digest()
+KEY = _Key()
 TEXT = _Text()
 DURATION = _Duration(at_least_seconds=0.001)
 DURATION_OR_NONE = _Duration(at_least_seconds=0.0)

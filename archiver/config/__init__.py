@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archiver.config.settings import Settings, SourceSettings
 from archiver.config.stores import Cold, ColdFile, ColdS3, Hot, HotFile, HotS3, HotSupabase
-from archiver.config.table import readme_table
+from archiver.config.table import kind_of, readme_table
 
 __all__ = [
     "Cold",
@@ -16,5 +16,6 @@ __all__ = [
     "HotSupabase",
     "Settings",
     "SourceSettings",
+    "kind_of",
     "readme_table",
 ]

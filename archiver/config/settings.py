@@ -99,10 +99,19 @@ class Settings:
         return cls.read(os.environ)
 
     @classmethod
-    def read(cls, environ: Mapping[str, str]) -> Self:
+    def of_objects(cls, instead: Mapping[str, str]) -> Self:
+        """As `from_environment`, for commands that never sweep; `instead` goes before it.
+
+        A database and a hot store need not be set.
+        """
+        return cls.read({**os.environ, **instead}, for_sweeps=False)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], *, for_sweeps: bool = True) -> Self:
         """Read and check everything; only files that settings name are opened.
 
-        An empty value counts as unset.
+        An empty value counts as unset. What only a sweep needs may be missing where there
+        will be none.
 
         Raises:
             SettingsError: With every problem there is, secrets masked.
@@ -112,12 +121,13 @@ class Settings:
         chosen = choose_sources(reader, environ, is_enabled=is_enabled)
         reader.override(common_overrides(chosen))
         uses_hot_s3 = is_hot_s3_used(chosen, environ)
-        settings = cls._read(reader, uses_hot_s3=uses_hot_s3)
+        is_swept = is_enabled and for_sweeps
+        settings = cls._read(reader, uses_hot_s3=uses_hot_s3, is_swept=is_swept)
         of_sources = []
         for source in chosen:
             own = Reader(environ, source.overrides)
             if source.overrides and source.is_right:
-                of_source = cls._read(own, uses_hot_s3=uses_hot_s3)
+                of_source = cls._read(own, uses_hot_s3=uses_hot_s3, is_swept=is_swept)
                 reader.adopt(own.problems, source.name)
             else:
                 of_source = settings
@@ -129,13 +139,12 @@ class Settings:
         return replace(settings, of_sources=tuple(of_sources))
 
     @classmethod
-    def _read(cls, reader: Reader, *, uses_hot_s3: bool) -> Self:
+    def _read(cls, reader: Reader, *, uses_hot_s3: bool, is_swept: bool) -> Self:
         """One reading: of the process, or with what a source overrides."""
         allow_http = reader.value(table.ALLOW_HTTP)
         cold = read_cold(reader, allow_http=allow_http)
-        is_enabled = reader.is_set(table.PROVIDER) or reader.is_set(table.BUCKET)
         hot = read_hot(
-            reader, allow_http=allow_http, is_needed=is_enabled, uses_hot_s3=uses_hot_s3
+            reader, allow_http=allow_http, is_needed=is_swept, uses_hot_s3=uses_hot_s3
         )
         check_apart(reader, cold, hot)
         refuse_variables(reader, cold, hot)
@@ -148,7 +157,7 @@ class Settings:
             retention_age_seconds=reader.value(table.RETENTION_AGE),
             database_url=(
                 reader.required(table.DATABASE_URL, "archiving")
-                if is_enabled
+                if is_swept
                 else reader.find(table.DATABASE_URL)
             ),
             migrate_url=reader.find(table.MIGRATE_URL),

@@ -481,6 +481,11 @@ SETTINGS: tuple[Setting[Any], ...] = tuple(
 )
 
 
+def kind_of(name: str) -> Kind[Any]:
+    """What a setting accepts."""
+    return next(setting.kind for setting in SETTINGS if setting.name == name)
+
+
 def readme_table() -> str:
     """The settings as a Markdown table, in the order of this file."""
     rows = [

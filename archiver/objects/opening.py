@@ -51,10 +51,18 @@ def open_object_service(
     else:
         name = _hot_bucket(settings, bucket)
         opened = open_hot_objects(settings, name, pace)
-    guard = KeyGuard(tuple(_keys_of(it) for it in settings.of_sources if _is_at(it, name)))
     return ObjectService(
-        opened, guard, timeout_seconds=timeout_seconds, concurrency=concurrency, clock=clock
+        opened,
+        guard_of(settings, name),
+        timeout_seconds=timeout_seconds,
+        concurrency=concurrency,
+        clock=clock,
     )
+
+
+def guard_of(settings: Settings, bucket: str) -> KeyGuard:
+    """What refuses the keys of all sources that lie in a bucket."""
+    return KeyGuard(tuple(_keys_of(it) for it in settings.of_sources if _is_at(it, bucket)))
 
 
 def _hot_bucket(settings: Settings, bucket: str | None) -> str:

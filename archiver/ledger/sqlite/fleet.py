@@ -97,6 +97,11 @@ class SqliteFleet:
             tx.execute(_SQL["forget_worker"], {"worker_id": self.worker})
         self.end_life_sign()
 
+    def live(self) -> Collection[WorkerId]:
+        """Whose leases run, for a person who asks."""
+        with self._file.transaction("live") as tx:
+            return {WorkerId(number) for number in self.live_workers(tx)}
+
     def end_life_sign(self) -> None:
         """As if this process had ended, for those who ask whether it lives."""
         if self._joined is not None:
