@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from archiver.errors import (
     ArchiverError,
+    BadLifetime,
     FileUnusable,
     Mismatch,
     PermanentError,
@@ -41,7 +42,7 @@ def of_error(error: ArchiverError) -> ExitCode:
 
 def of_transfer(error: ArchiverError) -> ExitCode:
     """Of a push or a pull: what is wrong with this one object is no outage."""
-    if isinstance(error, FileUnusable):
+    if isinstance(error, (FileUnusable, BadLifetime)):
         return ExitCode.SETTINGS
     if isinstance(error, (PermanentError, Mismatch)):
         return ExitCode.UNFINISHED

@@ -21,8 +21,10 @@ from archiver.cli.exits import ExitCode, of_error
 from archiver.cli.export import ledger
 from archiver.cli.health import health
 from archiver.cli.ledger import history, parked, pause, resume, retry, show, status
+from archiver.cli.objects import head, ls, sign
 from archiver.cli.options import DURATION, TEXT
 from archiver.cli.paper import clean, warn
+from archiver.cli.pull import pull
 from archiver.cli.push import push
 from archiver.cli.setup import check, demo, migrate
 from archiver.cli.take_over import take_over
@@ -169,6 +171,10 @@ for _command in (
     undo,
     ledger,
     push,
+    pull,
+    ls,
+    head,
+    sign,
     uploads,
     demo,
 ):

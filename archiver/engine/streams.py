@@ -83,7 +83,7 @@ class Streams:
             for _, size_bytes in under_way:
                 self.budget.give_back(size_bytes)
 
-    def _begin(self, work: Callable[[], T], part: PartRange) -> Future[T]:
+    def _begin(self, work: Callable[[], T], part: Piece) -> Future[T]:
         try:
             return self.crew.submit(work)
         except BaseException:  # there is no thread to be had

@@ -16,8 +16,10 @@ from archiver.ledger.postgres import PostgresLedger
 from archiver.model import ColdKey
 from archiver.objects.guard import OBJECTS
 from archiver.objects.opening import guard_of
+from archiver.objects.pulling import Puller
 from archiver.objects.pushing import Pusher
 from archiver.opening import (
+    NEVER_WRITES,
     find_capabilities,
     is_frozen,
     ledger_settings,
@@ -47,10 +49,15 @@ def key_of(settings: Settings, name: str) -> ColdKey:
     Raises:
         ReservedKey: A source makes such keys.
     """
-    key = ColdKey(f"{settings.path_prefix}{OBJECTS}{name}")
+    key = whole_key(settings, name)
     where = f"{settings.provider_name}:{settings.bucket_name}/{key}"
     guard_of(settings, settings.bucket_name).require_free(key, where)
     return key
+
+
+def whole_key(settings: Settings, name: str) -> ColdKey:
+    """The same, of what is only read."""
+    return ColdKey(f"{settings.path_prefix}{OBJECTS}{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,22 @@ def open_pusher(
             patience_seconds=settings.lease_seconds + _LEASE_WAIT_SECONDS,
             tell=tell,
         )
+
+
+@contextmanager
+def open_puller(
+    settings: Settings, clock: Clock, stop: Stop, tell: Callable[[Course], object]
+) -> Iterator[Puller]:
+    """Open the cold store, to read alone; no ledger is asked."""
+    with ExitStack() as opened:
+        pace = LimitedPace(
+            "cold", pace_settings(settings), clock, is_stopping=lambda: stop.reason is not None
+        )
+        cold = open_cold(settings, NEVER_WRITES, pace)
+        opened.callback(cold.close)
+        streams = Streams(part_bytes=settings.part_bytes)
+        opened.callback(streams.crew.close)
+        yield Puller(cold, streams, settings.profile, clock, stop, tell)
 
 
 def _leave(leases: Leases) -> None:
