@@ -152,7 +152,9 @@ class Backstage:
             raise SettingsError(problems=(problem,))
         return settings
 
-    def read_settings_of_objects(self, instead: Mapping[str, str]) -> Settings:
+    def read_settings_of_objects(
+        self, instead: Mapping[str, str], *, needs_store: bool = True
+    ) -> Settings:
         """Settings that say where the cold store is; `instead` are flags, by their settings.
 
         Raises:
@@ -161,7 +163,7 @@ class Backstage:
         from archiver.config import Settings  # noqa: PLC0415  # not for --help
 
         self.settings = Settings.of_objects(instead)
-        if self.settings.is_disabled:
+        if needs_store and self.settings.is_disabled:
             problem = (
                 "no store is configured: neither ARCHIVE_PROVIDER nor ARCHIVE_BUCKET is set; "
                 "set both, and the endpoint and keys that the provider needs"

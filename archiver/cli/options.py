@@ -57,6 +57,17 @@ class _Key(_Text):
         return key
 
 
+class _KeyOrUrl(_Key):
+    """A URL is a secret, perhaps: nothing of it is told where it is wrong."""
+
+    name = "key or URL"
+
+    def convert(self, value: str, param: Parameter | None, ctx: Context | None) -> str:
+        if value.startswith(("http://", "https://")):
+            return value
+        return super().convert(value, param, ctx)
+
+
 class _Digest(click.ParamType["Digest"]):
     """A SHA-256 in hex."""
 
@@ -95,6 +106,7 @@ PART_SIZE = _OfSetting("ARCHIVE_PART_SIZE")
 BANDWIDTH = _OfSetting("ARCHIVE_BANDWIDTH")
 DIGEST = _Digest()
 KEY = _Key()
+KEY_OR_URL = _KeyOrUrl()
 TEXT = _Text()
 DURATION = _Duration(at_least_seconds=0.001)
 DURATION_OR_NONE = _Duration(at_least_seconds=0.0)

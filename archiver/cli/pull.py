@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import click
 
 from archiver.cli import exits
 from archiver.cli.backstage import Backstage, pass_backstage
-from archiver.cli.options import DIGEST, KEY
+from archiver.cli.options import DIGEST, KEY_OR_URL
 from archiver.cli.paper import print_facts, print_json, say, warn
 from archiver.cli.push import (
     bandwidth_option,
@@ -32,7 +34,7 @@ _STDOUT = "-"
 
 
 @click.command()
-@click.argument("key", type=KEY)
+@click.argument("key", type=KEY_OR_URL, metavar="KEY|URL")
 @click.argument("file", type=click.Path(), required=False, metavar="[FILE|-]")
 @click.option("--key", "is_whole", is_flag=True, help="KEY is whole, not below objects/.")
 @click.option(
@@ -58,14 +60,17 @@ def pull(
     bandwidth: str | None,
     as_json: bool,
 ) -> int:
-    """Bring an object below objects/ into a file. FILE: the key's last step.
+    """Bring an object below objects/, or what a URL names, into a file. FILE: its last step.
 
     It is compared with the digest that you, its metadata or the note beside it promise, and has
     its name only then. The same command goes on where an earlier one ended. With - it goes to
     stdout, from its beginning.
     """
     began_at, stop = backstage.clock.monotonic(), Stop()
-    target = key.rpartition("/")[2] if file is None else file
+    named = key.partition("?")[0] if _is_url(key) else key
+    target = named.rpartition("/")[2] if file is None else file
+    if not target:
+        raise click.UsageError("the URL names no file: say FILE.")
     if target == _STDOUT and as_json:
         raise click.UsageError("--json and the object cannot both go to stdout.")
     flags = flags_of(profile=profile, part_size=part_size, bandwidth=bandwidth)
@@ -75,7 +80,7 @@ def pull(
         return _failed(backstage, error, stop, as_json=as_json)
     seconds = round(backstage.clock.monotonic() - began_at, 3)
     if as_json:
-        what = {"key": pulled.key, "file": target, "size_bytes": pulled.size_bytes}
+        what = {"key": pulled.name, "file": target, "size_bytes": pulled.size_bytes}
         proof = {"digest": pulled.digest, "promised_by": pulled.promised_by}
         rest = {"kept_bytes": pulled.kept_bytes, "seconds": seconds}
         print_json({"state": "done", **what, **proof, **rest})
@@ -106,21 +111,37 @@ def _pull(
     *,
     is_whole: bool,
 ) -> Pulled:
-    settings = backstage.read_settings_of_objects(flags)
     from archiver.model import ColdKey  # noqa: PLC0415  # not for --help
     from archiver.objects import transfers  # noqa: PLC0415
+    from archiver.objects.pulling import thing_at  # noqa: PLC0415
+    from archiver.objects.urls import open_url  # noqa: PLC0415
 
-    whole = ColdKey(key) if is_whole else transfers.whole_key(settings, key)
+    is_url = _is_url(key)
+    settings = backstage.read_settings_of_objects(flags, needs_store=not is_url)
+    clock = backstage.clock
     with (
         stopping_on_signals(stop),
         transferring(backstage, settings) as (_, tell),
-        transfers.open_puller(settings, backstage.clock, stop, tell) as puller,
+        transfers.open_puller(settings, clock, stop, tell) as puller,
+        ExitStack() as opened,
     ):
+        if is_url:
+            thing = opened.enter_context(open_url(key, settings))
+        else:
+            cold = opened.enter_context(transfers.open_to_read(settings, clock, stop))
+            whole = ColdKey(key) if is_whole else transfers.whole_key(settings, key)
+            thing = thing_at(cold, whole)
+        if digest is not None:
+            thing = replace(thing, digest=digest, promised_by="you")
         if target == _STDOUT:
-            pulled = puller.pour(whole, sys.stdout.buffer, digest)
+            pulled = puller.pour(thing, sys.stdout.buffer)
             sys.stdout.buffer.flush()
             return pulled
-        return puller.pull(whole, Path(target), digest)
+        return puller.pull(thing, Path(target))
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
 
 
 def _failed(

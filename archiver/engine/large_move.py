@@ -16,6 +16,7 @@ from archiver.engine.copies import Copies, metadata_of
 from archiver.engine.parts import Label
 from archiver.errors import (
     ArchiverError,
+    ColdMismatch,
     FatalError,
     KeyTaken,
     Mismatch,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from archiver.engine.landing_file import LandingFile
@@ -19,6 +21,7 @@ from archiver.errors import (
 from archiver.formats import digest_notes
 from archiver.formats.metadata import digest_in
 from archiver.formats.parts import PartRange, part_ranges
+from archiver.model import Digest
 from archiver.objects.pushing import Course
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from archiver.engine.streams import Streams
     from archiver.formats.checkpoint import Checkpoint
     from archiver.formats.parts import Profile
-    from archiver.model import Buffer, ColdKey, ColdObject, Digest
+    from archiver.model import Buffer, ColdKey, ColdObject
     from archiver.protocols import Clock, ColdStore
 
 _ATTEMPTS = 5  # of one range
@@ -41,28 +44,69 @@ PromisedBy = Literal["you", "its metadata", "the note beside it"]
 
 
 @dataclass(frozen=True, slots=True)
+class Thing:
+    """One object somewhere, as it was seen; its ranges are of that very object."""
+
+    where: str  # no secret in it
+    name: str
+    size_bytes: int
+    etag: str | None
+    read: Callable[[int, int], Buffer]
+    digest: Digest | None = None  # which its bytes must have
+    promised_by: PromisedBy | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pulled:
     """An object whose bytes are here, whole."""
 
-    key: ColdKey
+    name: str
     size_bytes: int
     digest: Digest
     promised_by: PromisedBy | None  # None: nothing says what its digest must be
     kept_bytes: int = 0  # by those before
 
 
+def thing_at(cold: ColdStore, key: ColdKey) -> Thing:
+    """An object of the cold store, with the digest that was put beside it.
+
+    Raises:
+        ObjectMissing, ObjectDenied; and as by `ColdStore.look`
+    """
+    found = cold.look(key)
+    where = str(cold.location(key))
+    if found is None:
+        raise ObjectMissing(store="cold", where=where)
+    digest, promised_by = _promise(cold, found)
+    read = partial(cold.read_range, found.stat)
+    size_bytes, etag = found.stat.size_bytes, found.stat.etag
+    return Thing(where, key, size_bytes, etag, read, digest, promised_by)
+
+
+def _promise(cold: ColdStore, found: ColdObject) -> tuple[Digest | None, PromisedBy | None]:
+    told = digest_in(found.metadata)
+    if told is not None:
+        return told, "its metadata"
+    key, size_bytes = found.stat.key, found.stat.size_bytes
+    try:
+        note = cold.read(digest_notes.note_key(cold.path_prefix, key))
+    except ObjectMissing:
+        return None, None
+    noted = digest_notes.of_body(note, key, size_bytes)
+    return noted, None if noted is None else "the note beside it"
+
+
 @dataclass(frozen=True, slots=True)
 class Puller:
-    """Pulls from one cold store, which it only reads; one object at a time."""
+    """Pulls one object at a time."""
 
-    cold: ColdStore
     streams: Streams
     profile: Profile
     clock: Clock
     stop: Stop
     tell: Callable[[Course], object]
 
-    def pull(self, key: ColdKey, path: Path, digest: Digest | None) -> Pulled:
+    def pull(self, thing: Thing, path: Path) -> Pulled:
         """Bring an object into a file, which has its name once all of it is there and proven.
 
         Raises:
@@ -71,98 +115,60 @@ class Puller:
             TargetBusy, TargetUnusable
             TargetFull, TransferStopped, TransientError: The next pull goes on.
         """
-        found = self._look(key)
-        promised, promised_by = self._promise(found, digest)
-        size_bytes = found.stat.size_bytes
-        course = Course(size_bytes, "pulling")
-        with LandingFile(path) as landing:
-            checkpoint = _begun(landing)
-            reader: _Ranges | None = None
+        course = Course(thing.size_bytes, "pulling")
+        with LandingFile(path) as landing, ExitStack() as reading:
 
             def open_at(offset: int) -> _Ranges:
-                nonlocal reader
                 course.done_bytes = course.kept_bytes = offset
-                reader = _Ranges(self._ranges(found, offset, course))
-                return reader
+                return reading.enter_context(closing(_Ranges(self._ranges(thing, course))))
 
-            try:
-                result = stream_transfer(
-                    landing.source(open_at),
-                    landing.target,
-                    replace(self.profile, checkpoint_reads=_CHECKPOINT_READS),
-                    checkpoint,
-                    landing.save,
-                    session_id=f"{self.cold.location(key)} {size_bytes} {found.stat.etag}",
-                    digest=promised,
-                    total_size=size_bytes,
-                    stop=self.stop,
-                )
-            finally:
-                if reader is not None:
-                    reader.close()
+            checkpoint = _begun(landing)
+            result = stream_transfer(
+                landing.source(open_at),
+                landing.target,
+                replace(self.profile, checkpoint_reads=_CHECKPOINT_READS),
+                checkpoint,
+                landing.save,
+                session_id=f"{thing.where} {thing.size_bytes} {thing.etag}",
+                digest=thing.digest,
+                total_size=thing.size_bytes,
+                stop=self.stop,
+            )
             landing.land(result)
-        kept_bytes = size_bytes - result.bytes_transferred
-        return Pulled(key, size_bytes, result.computed_digest, promised_by, kept_bytes)
+        kept_bytes = thing.size_bytes - result.bytes_transferred
+        digest = result.computed_digest
+        return Pulled(thing.name, thing.size_bytes, digest, thing.promised_by, kept_bytes)
 
-    def pour(self, key: ColdKey, target: BinaryIO, digest: Digest | None) -> Pulled:
+    def pour(self, thing: Thing, target: BinaryIO) -> Pulled:
         """Write an object to a stream from front to back.
 
         Raises:
             UnexpectedDigest: At the end; what was written is not what it must be.
             And as `pull`
         """
-        found = self._look(key)
-        promised, promised_by = self._promise(found, digest)
-
-        def got(body: Buffer) -> None:
-            target.write(body)
-            course.done_bytes += len(body)
-            self.tell(course)
-
-        course = Course(found.stat.size_bytes, "pulling")
-        if not found.stat.size_bytes:
-            seen = self.cold.readback(key)
-        else:
-            seen = self.streams.digest(
-                found.stat.size_bytes, lambda start, stop: self._read(found, start, stop), got
+        course, seen = Course(thing.size_bytes, "pulling"), hashlib.sha256()
+        with closing(self._ranges(thing, course)) as bodies:
+            for body in bodies:
+                seen.update(body)
+                target.write(body)
+                del body  # its memory counts as free once the next one is asked for
+        digest = Digest(seen.digest())
+        if thing.digest not in (None, digest):
+            raise UnexpectedDigest(
+                where=thing.where, expected=str(thing.digest), seen=str(digest)
             )
-        if promised not in (None, seen):
-            where = str(self.cold.location(key))
-            raise UnexpectedDigest(where=where, expected=str(promised), seen=str(seen))
-        return Pulled(key, found.stat.size_bytes, seen, promised_by)
+        return Pulled(thing.name, thing.size_bytes, digest, thing.promised_by)
 
-    def _look(self, key: ColdKey) -> ColdObject:
-        found = self.cold.look(key)
-        if found is None:
-            raise ObjectMissing(store="cold", where=str(self.cold.location(key)))
-        return found
-
-    def _promise(
-        self, found: ColdObject, digest: Digest | None
-    ) -> tuple[Digest | None, PromisedBy | None]:
-        """Which digest its bytes must have, and who says so."""
-        if digest is not None:
-            return digest, "you"
-        told = digest_in(found.metadata)
-        if told is not None:
-            return told, "its metadata"
-        key, size_bytes = found.stat.key, found.stat.size_bytes
-        try:
-            note = self.cold.read(digest_notes.note_key(self.cold.path_prefix, key))
-        except ObjectMissing:
-            return None, None
-        noted = digest_notes.of_body(note, key, size_bytes)
-        return noted, None if noted is None else "the note beside it"
-
-    def _ranges(self, found: ColdObject, offset: int, course: Course) -> Generator[Buffer]:
-        size_bytes = found.stat.size_bytes
-        if offset >= size_bytes:
+    def _ranges(self, thing: Thing, course: Course) -> Generator[Buffer]:
+        """All that lies behind what is done."""
+        offset = course.done_bytes
+        if offset >= thing.size_bytes:
             return
         ranges = (
             PartRange(it.number, it.start + offset, it.stop + offset)
-            for it in part_ranges(size_bytes - offset, self.streams.part_bytes)
+            for it in part_ranges(thing.size_bytes - offset, self.streams.part_bytes)
         )
-        read = self.streams.in_order(ranges, lambda it: self._read(found, it.start, it.stop))
+        read = self.streams.in_order(ranges, lambda it: self._read(thing, it.start, it.stop))
         with closing(read) as bodies:
             for body in bodies:
                 yield body
@@ -170,12 +176,12 @@ class Puller:
                 self.tell(course)
                 del body  # its memory counts as free once the next one is asked for
 
-    def _read(self, found: ColdObject, start: int, stop: int) -> Buffer:
+    def _read(self, thing: Thing, start: int, stop: int) -> Buffer:
         for attempt in itertools.count(1):
             if self.stop.reason is not None:
                 raise NotSent(store="cold", operation="read", code="interrupted")
             try:
-                return self.cold.read_range(found.stat, start, stop)
+                return thing.read(start, stop)
             except NotSent:
                 raise
             except StoreUnavailable:

@@ -206,7 +206,7 @@ class Pusher:
         if self._read_back(found.stat) != digest:
             raise self._held(found)
         if self.streams.is_large(file.size_bytes):  # whoever made it may have died right after
-            self._drop_record(wanted.key, file)
+            self._drop_record(wanted.key)
             self.sender.note_digest(wanted.key, file.size_bytes, digest)
         return Pushed(
             wanted.key,
@@ -217,11 +217,12 @@ class Pusher:
             was_there=True,
         )
 
-    def _drop_record(self, key: ColdKey, file: LocalFile) -> None:
+    def _drop_record(self, key: ColdKey) -> None:
         location = self.cold.location(key)
-        if any(it.plan.location == location for it in self.sender.uploads.uploads()):
-            with suppress(UploadBusy):
-                self.sender.drop(self._plan(key, _origin_of(file), file.size_bytes))
+        for upload in self.sender.uploads.uploads():
+            if upload.plan.location == location:
+                with suppress(UploadBusy):
+                    self.sender.drop(upload.plan)
 
     # --- a pipe -------------------------------------------------------------------------------
 
@@ -305,7 +306,10 @@ class Pusher:
         completed = sending.complete(parts)
         size_bytes = sum(part.size_bytes for part in parts)
         self.sender.note_digest(wanted.key, size_bytes, digest)
-        return self._proven(completed.stat, digest, self._evidence_of(completed), course)
+        pushed = self._proven(completed.stat, digest, self._evidence_of(completed), course)
+        if not completed.is_certain:  # until it was proven, its record stayed
+            self._drop_record(wanted.key)
+        return pushed
 
     def _evidence_of(self, completed: Completed) -> Evidence:
         if not completed.is_certain:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from archiver.engine.stop import Stop
     from archiver.model import Capabilities, Upload, WorkerId
     from archiver.objects.pushing import Course
-    from archiver.protocols import Clock, Leases, Observer, Uploads
+    from archiver.protocols import Clock, ColdStore, Leases, Observer, Uploads
     from archiver.stores.pace import Pace
 
 _LEASE_WAIT_SECONDS = 1.0  # over one lease, before another worker's upload is left to it
@@ -166,19 +166,22 @@ def open_pusher(
 
 
 @contextmanager
+def open_to_read(settings: Settings, clock: Clock, stop: Stop) -> Iterator[ColdStore]:
+    """Open the cold store, to read alone; no ledger is asked."""
+    pace = LimitedPace(
+        "cold", pace_settings(settings), clock, is_stopping=lambda: stop.reason is not None
+    )
+    with closing(open_cold(settings, NEVER_WRITES, pace)) as cold:
+        yield cold
+
+
+@contextmanager
 def open_puller(
     settings: Settings, clock: Clock, stop: Stop, tell: Callable[[Course], object]
 ) -> Iterator[Puller]:
-    """Open the cold store, to read alone; no ledger is asked."""
-    with ExitStack() as opened:
-        pace = LimitedPace(
-            "cold", pace_settings(settings), clock, is_stopping=lambda: stop.reason is not None
-        )
-        cold = open_cold(settings, NEVER_WRITES, pace)
-        opened.callback(cold.close)
-        streams = Streams(part_bytes=settings.part_bytes)
-        opened.callback(streams.crew.close)
-        yield Puller(cold, streams, settings.profile, clock, stop, tell)
+    streams = Streams(part_bytes=settings.part_bytes)
+    with closing(streams.crew):
+        yield Puller(streams, settings.profile, clock, stop, tell)
 
 
 def _leave(leases: Leases) -> None:

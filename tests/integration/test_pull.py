@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
 
 from tests.harness.command import run_here
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from tests.harness.command import Ran
 
 __all__ = ["place"]
+
+BODY = random.Random(3).randbytes(3_000_001)  # noqa: S311
 
 
 def pull(place: Place, *arguments: str | Path, **settings: str) -> Ran:
@@ -196,3 +200,49 @@ def test_an_upload_that_was_left_is_listed_aborted_or_resumed(place: Place) -> N
             assert [] == place.uploads()
             there = (place.cold / "objects" / "file.bin").exists()
             assert there is (act[1] == "resume")
+
+
+# --- URLs -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def url(moto_url: str) -> str:
+    client = boto3.client(
+        "s3",
+        endpoint_url=moto_url,
+        region_name="us-east-1",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+    )
+    client.create_bucket(Bucket="urls")
+    client.put_object(Bucket="urls", Key="a/big", Body=BODY)
+    return client.generate_presigned_url(
+        "get_object", Params={"Bucket": "urls", "Key": "a/big"}
+    )
+
+
+def test_a_signed_url_is_pulled_without_any_store(url: str, tmp_path: Path) -> None:
+    target = tmp_path / "home"
+
+    ran = run_here({}, "pull", url, str(target), "--json", "--part-size", "1MiB")
+
+    assert ran.exit_code == 0, ran.stderr
+    assert target.read_bytes() == BODY
+    assert "Not verified" in ran.stderr
+    assert "Signature" not in ran.stdout + ran.stderr
+
+
+def test_a_url_that_leads_nowhere_is_told_without_its_secrets(url: str, tmp_path: Path) -> None:
+    for wrong in (
+        url.replace("a/big", "a/none"),
+        url.replace("127.0.0.1", "127.0.0.1:1@127.0.0.1"),
+        "http://127.0.0.1:1/a?Signature=s3cr3t",
+        "http://example.com/a?Signature=s3cr3t",
+        "http://[/a?Signature=s3cr3t",
+    ):
+        ran = run_here({}, "pull", wrong, str(tmp_path / "home"))
+
+        assert ran.exit_code in (1, 2, 3)
+        assert "Signature" not in ran.stderr
+        assert "Traceback" not in ran.stderr
+        assert not (tmp_path / "home").exists()
