@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from archiver.errors import ObjectMissing, StoreDenied
 from archiver.model import ColdKey, ColdObject, ColdStat, Digest
 from archiver.stores.cold_bucket import ColdBucket, stat_of_put
+from archiver.stores.deadlines import ends_in, one_request
 from archiver.stores.s3_answers import told_by_botocore
 from archiver.stores.s3_bodies import READ_BYTES, require_whole
 from archiver.stores.s3_listing import Listed, find
@@ -114,6 +115,7 @@ class Boto3ColdStore(ColdBucket):
         asked = self._asked("read", stat.key)
         expected = stat.size_bytes, stat.etag
         condition: dict[str, Any] = {} if stat.etag is None else {"IfMatch": stat.etag}
+        ends_at = ends_in(self._settings.timeout_seconds)
         with self._asker.translate(asked):
             with asked.on_condition(expected):
                 answer = self._client.get_object(
@@ -126,9 +128,10 @@ class Boto3ColdStore(ColdBucket):
                 seen_bytes = _whole_size(answer, asked, start, stop)
                 asked.require_same(expected, (seen_bytes, answer.get("ETag")))
                 buffers, size_bytes = [], 0
-                while size_bytes <= stop - start and (buffer := body.read(READ_BYTES)):
-                    size_bytes += len(buffer)
-                    buffers.append(buffer)
+                with one_request(ends_at):
+                    while size_bytes <= stop - start and (buffer := body.read(READ_BYTES)):
+                        size_bytes += len(buffer)
+                        buffers.append(buffer)
         require_whole(asked, size_bytes, stop - start)
         return b"".join(buffers)
 
@@ -147,11 +150,16 @@ class Boto3ColdStore(ColdBucket):
     def _buffers(self, operation: str, key: ColdKey) -> Iterator[bytes]:
         """The stored bytes as they come, never decoded; all of them, or an error."""
         asked, size_bytes = self._asked(operation, key), 0
+        ends_at = ends_in(self._settings.timeout_seconds)
         with self._asker.translate(asked):
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
             with closing(answer["Body"]) as body:
                 declared_bytes = length_of(answer, asked)
-                while size_bytes <= declared_bytes and (buffer := body.read(READ_BYTES)):
+                while size_bytes <= declared_bytes:
+                    with one_request(ends_at):
+                        buffer = body.read(READ_BYTES)
+                    if not buffer:
+                        break
                     size_bytes += len(buffer)
                     yield buffer
         require_whole(asked, size_bytes, declared_bytes)

@@ -64,6 +64,7 @@ class Deadline:
 
 
 _CURRENT: ContextVar[Deadline | None] = ContextVar("archiver_deadline", default=None)
+_REQUEST_ENDS_AT: ContextVar[float | None] = ContextVar("archiver_request", default=None)
 
 
 @contextmanager
@@ -84,10 +85,31 @@ def limited(deadline: Deadline) -> Iterator[Deadline]:
         _CURRENT.reset(token)
 
 
+@contextmanager
+def one_request(ends_at: float | None) -> Iterator[None]:
+    """Let all waits of one request end by then, on the monotonic clock; None: no limit.
+
+    A timeout of sockets is of silence: an answer that trickles in would have none.
+    """
+    token = _REQUEST_ENDS_AT.set(ends_at)
+    try:
+        yield
+    finally:
+        _REQUEST_ENDS_AT.reset(token)
+
+
+def ends_in(seconds: float | None) -> float | None:
+    """When what is begun now and may take so long has to end, for `one_request`."""
+    return None if seconds is None else time.monotonic() + seconds
+
+
 def left_seconds() -> float | None:
-    """How long the transfer that this thread works for may still take; None: no limit."""
-    deadline = _CURRENT.get()
-    return None if deadline is None else deadline.left_seconds()
+    """How long this thread may still wait for the wire; None: as long as it takes."""
+    deadline, ends_at = _CURRENT.get(), _REQUEST_ENDS_AT.get()
+    left = [] if deadline is None else [deadline.left_seconds()]
+    if ends_at is not None:
+        left.append(max(0.0, ends_at - time.monotonic()))
+    return min((it for it in left if it is not None), default=None)
 
 
 def require_time() -> None:

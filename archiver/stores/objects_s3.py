@@ -27,7 +27,6 @@ from archiver.errors import (
 )
 from archiver.formats.disposition import disposition_header
 from archiver.model import Capabilities, ListedObject, ObjectHead, SignedUrl
-from archiver.stores.bounded_s3 import bound_transfers
 from archiver.stores.cold_boto3 import length_of
 from archiver.stores.cold_bucket import WRITES, put_headers
 from archiver.stores.deadlines import require_time
@@ -98,9 +97,9 @@ class S3ObjectStore:
         self._bucket = bucket
         self._path_prefix = path_prefix
         self._store = store
-        self._asker = Questions(settings)
+        # A put may be of any size: the limit is the caller's, on the whole transfer.
+        self._asker = Questions(settings, bounds_requests=False)
         self._client = self._asker.client
-        bound_transfers(self._client)
         self._found = capabilities
         self._probing = threading.Lock()
 

@@ -13,6 +13,8 @@ from botocore.exceptions import BotoCoreError, ReadTimeoutError, ResponseStreami
 from botocore.parsers import ResponseParser, ResponseParserError, ResponseParserFactory
 from botocore.response import StreamingBody
 
+from archiver.stores.deadlines import ends_in, one_request
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -60,8 +62,11 @@ class _CarefulParser(ResponseParser):
             raise UnreadableAnswer(problem=f"{type(exc).__name__}: {exc}") from exc
 
 
-def bound_answers(client: S3Client) -> None:
+def bound_answers(client: S3Client, request_seconds: float | None) -> None:
     """Let no answer of this client be read beyond the limit, but for objects.
+
+    Each request, with all of its answer but an object's bytes, takes no longer than that in
+    all: the client's own timeout is of silence alone.
 
     Raises:
         UnreadableAnswer: By the client's calls: the answer is longer.
@@ -71,12 +76,13 @@ def bound_answers(client: S3Client) -> None:
     def send(request: AWSPreparedRequest, **_: object) -> AWSResponse:
         is_object = request.stream_output
         request.stream_output = True  # else it is read before it can be bounded
-        answer: AWSResponse = session.send(request)
-        is_error = answer.status_code >= _FIRST_ERROR
-        limit_bytes = _ERROR_LIMIT_BYTES if is_error else ANSWER_LIMIT_BYTES
-        answer.raw.stream = partial(_pieces, answer.raw, limit_bytes)
-        if is_error or not is_object:
-            _read(answer)
+        with one_request(ends_in(request_seconds)):
+            answer: AWSResponse = session.send(request)
+            is_error = answer.status_code >= _FIRST_ERROR
+            limit_bytes = _ERROR_LIMIT_BYTES if is_error else ANSWER_LIMIT_BYTES
+            answer.raw.stream = partial(_pieces, answer.raw, limit_bytes)
+            if is_error or not is_object:
+                _read(answer)
         return answer
 
     # The last one: others change what is sent.

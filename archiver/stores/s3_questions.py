@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.utils import determine_content_length
 
 from archiver.model import Digest
+from archiver.stores.bounded_s3 import bound_transfers
 from archiver.stores.s3_answers import (
     NO_SUCH_KEY,
     Asked,
@@ -65,10 +66,16 @@ _RANGE = re.compile("bytes=([0-9]{1,15})-([0-9]{1,15})")
 class Questions:
     """A boto3 client of one account. Safe to share between threads."""
 
-    def __init__(self, settings: S3Settings, chain: AwsChain | None = None) -> None:
+    def __init__(
+        self,
+        settings: S3Settings,
+        chain: AwsChain | None = None,
+        *,
+        bounds_requests: bool = True,
+    ) -> None:
         self._settings = settings
         self._chain = chain or _open_chain(settings)
-        self.client = open_client(settings, self._chain)
+        self.client = open_client(settings, self._chain, bounds_requests=bounds_requests)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -215,8 +222,13 @@ def encryption(settings: S3Settings) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value is not None}
 
 
-def open_client(settings: S3Settings, chain: AwsChain | None = None) -> S3Client:
-    """A client of its own session. From `AWS_*` and `~/.aws` come credentials at most."""
+def open_client(
+    settings: S3Settings, chain: AwsChain | None = None, *, bounds_requests: bool = True
+) -> S3Client:
+    """A client of its own session. From `AWS_*` and `~/.aws` come credentials at most.
+
+    `bounds_requests`: none takes longer than `timeout_seconds` in all, what is sent included.
+    """
     nowhere: tuple[Any, Any, Any, Any] = (None, None, None, None)
     no_file: tuple[Any, Any, Any, Any] = (None, None, os.devnull, None)
     session = botocore.session.Session(
@@ -259,7 +271,8 @@ def open_client(settings: S3Settings, chain: AwsChain | None = None) -> S3Client
     for operation in ("PutObject", "UploadPart"):
         client.meta.events.register(f"before-sign.s3.{operation}", _send_at_once)
     _keep(settings.pace, client)
-    bound_answers(client)
+    bound_transfers(client)
+    bound_answers(client, settings.timeout_seconds if bounds_requests else None)
     follow_no_redirect(client)
     return client
 
