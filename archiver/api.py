@@ -16,11 +16,13 @@ from archiver.config import Settings
 from archiver.engine.landing_file import LandingFile
 from archiver.engine.run import SweepPlan
 from archiver.engine.stop import Stop
+from archiver.engine.streams import Streams
 from archiver.engine.transfer import TransferResult, stream_transfer
 from archiver.formats.checkpoint import Checkpoint
 from archiver.formats.parts import DATACENTER, EDGE, TACTICAL, Profile, custom_profile
 from archiver.ledger.migrate import migrate as migrate_ledger
 from archiver.ledger.postgres import LedgerSettings, PostgresLedger
+from archiver.ledger.sqlite.ledger import SqliteLedger, SqliteSettings
 from archiver.model import (
     Digest,
     Disposition,
@@ -33,10 +35,13 @@ from archiver.model import (
     StoredObject,
     Summary,
 )
+from archiver.objects.chunked import ChunkedPuts, IncompletePut
 from archiver.objects.guard import KeyGuard, SourceKeys
 from archiver.objects.opening import open_object_service
+from archiver.objects.putting import Put, PutStatus, StoredPut
 from archiver.objects.service import FoundDigest, ObjectService
 from archiver.ops.clock import SystemClock
+from archiver.protocols import PartTarget
 from archiver.reading import Archive, ArchivedObject, ArchivedUrl, open_archive
 from archiver.sources.plugins import PluginSource
 from archiver.sources.sql_source import SourceParameters, SqlSource
@@ -66,6 +71,7 @@ __all__ = [
     "ArchivedUrl",
     "Archiver",
     "Checkpoint",
+    "ChunkedPuts",
     "Digest",
     "Disposition",
     "EgressBudget",
@@ -74,6 +80,7 @@ __all__ = [
     "FileHotStore",
     "FileObjectStore",
     "FoundDigest",
+    "IncompletePut",
     "KeyGuard",
     "KeyTemplate",
     "LandingFile",
@@ -81,9 +88,12 @@ __all__ = [
     "ListedObject",
     "ObjectHead",
     "ObjectService",
+    "PartTarget",
     "PluginSource",
     "PostgresLedger",
     "Profile",
+    "Put",
+    "PutStatus",
     "S3ColdStore",
     "S3HotStore",
     "S3ObjectStore",
@@ -94,8 +104,12 @@ __all__ = [
     "SourceKeys",
     "SourceParameters",
     "SqlSource",
+    "SqliteLedger",
+    "SqliteSettings",
     "Stop",
     "StoredObject",
+    "StoredPut",
+    "Streams",
     "Summary",
     "SupabaseHotStore",
     "SupabaseObjectStore",

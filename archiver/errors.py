@@ -13,6 +13,9 @@
     |   |-- TransferTimeout         the caller's own limit: the transfer was ended
     |   |-- UploadBusy              another worker sends this very object
     |   |-- UploadMissing           the store knows no such upload (any more)
+    |   |-- PutNotBegun             of an object that is handed over in pieces, as the next two
+    |   |-- PartNotSent
+    |   |-- PutsClosed
     |   |-- TransferBroken          a source or a target failed: says where
     |   |   |-- TransferTimedOut
     |   |   `-- TargetFull
@@ -45,6 +48,7 @@
     |   |-- CheckpointUnusable      of a transfer, as the next two
     |   |-- TargetMisplaced
     |   |-- TargetUnusable
+    |   |-- PutNotFound             no upload of that key can be gone on with
     |   |-- RowMissing              the reader's own, from here on
     |   |-- BadPointer
     |   |-- WrongBytes
@@ -217,6 +221,32 @@ class UploadMissing(TransientError):
 
     where: str
     hint: ClassVar[str] = "Nothing is lost: it is begun anew."
+
+
+@dataclass(kw_only=True, eq=False)
+class PutNotBegun(TransientError):
+    """The upload of an object could not be begun."""
+
+    where: str
+    cause: str
+    hint: ClassVar[str] = "None of its bytes was taken: put it again."
+
+
+@dataclass(kw_only=True, eq=False)
+class PartNotSent(TransientError):
+    """A part of an object could not be sent."""
+
+    where: str
+    number: int
+    cause: str
+    hint: ClassVar[str] = "Go on from where its upload stands: what was acknowledged is kept."
+
+
+@dataclass(kw_only=True, eq=False)
+class PutsClosed(TransientError):
+    """No more objects are taken here: it was not started, or is closed."""
+
+    where: str
 
 
 @dataclass(kw_only=True, eq=False)
@@ -487,6 +517,14 @@ class TargetUnusable(PermanentError):
     where: str
     code: str
     message: str = ""
+
+
+@dataclass(kw_only=True, eq=False)
+class PutNotFound(PermanentError):
+    """There is no upload of this object to go on with."""
+
+    where: str
+    hint: ClassVar[str] = "It was completed or aborted, or never begun: look, then put it anew."
 
 
 @dataclass(kw_only=True, eq=False)

@@ -455,6 +455,41 @@ class PutsInParts(Protocol):
         """
 
 
+class PartTarget(Protocol):
+    """Where an object can be put in parts: what a sender of parts asks of a store.
+
+    Every `ColdStore` is one; the members are as there.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def path_prefix(self) -> str: ...
+
+    @property
+    def multipart(self) -> Multipart: ...
+
+    def location(self, key: ColdKey) -> ColdLocation: ...
+
+    def create(
+        self,
+        key: ColdKey,
+        body: bytes,
+        *,
+        metadata: Mapping[str, str],
+        content_type: str | None,
+        content_encoding: str | None,
+    ) -> ColdStat:
+        """Write one object in one piece: an empty one has no parts."""
+
+    def stat_many(self, keys: Sequence[ColdKey]) -> Mapping[ColdKey, ColdStat | None]: ...
+
+    def read(self, key: ColdKey) -> bytes: ...
+
+    def read_range(self, stat: ColdStat, start: int, stop: int) -> Buffer: ...
+
+
 Where_contra = TypeVar("Where_contra", contravariant=True)  # a HotLocation, or a ColdKey
 
 

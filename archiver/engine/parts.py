@@ -8,7 +8,7 @@ and what the record leaves out is sent again.
 from __future__ import annotations
 
 import itertools
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -33,11 +33,11 @@ from archiver.formats.etags import etag_of_parts, md5_etag
 from archiver.model import Digest, OpenUpload, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from archiver.engine.lease import Heartbeat
     from archiver.model import Buffer, Capabilities, ColdKey, ColdStat, Upload, UploadPlan
-    from archiver.protocols import Clock, ColdStore, Multipart, Observer, Uploads
+    from archiver.protocols import Clock, Multipart, Observer, PartTarget, Uploads
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class Completed:
 class PartSender:
     """Sends objects in parts to one cold store, for one worker. Safe to share."""
 
-    cold: ColdStore
+    cold: PartTarget
     uploads: Uploads
     heartbeat: Heartbeat
     clock: Clock
@@ -86,32 +86,52 @@ class PartSender:
             UploadBusy: Another worker sends this object.
             StoreUnavailable, LedgerUnavailable, LeaseLost
         """
-        taken = self.uploads.take(plan)
-        for stale in taken.stale:
-            self.abandon(stale, "the object is another one now")
-        upload = taken.upload
+        upload = self._take(plan)
         if upload.upload_id is not None:
             try:
                 return self._resumed(upload, upload.upload_id)
             except UploadMissing:  # dropped by the store; or completed, which a look shows
                 self.uploads.forget(upload)
                 upload = self.uploads.take(plan).upload
-        self._abort_lost(upload)
-        self.heartbeat.require()
-        begun = self.cold.multipart.begin(
-            plan.location.key,
-            part_bytes=plan.part_bytes,
-            metadata=label.metadata,
-            content_type=label.content_type,
-            content_encoding=label.content_encoding,
-        )
-        try:
-            recorded = self.uploads.begun(upload, begun.upload_id)
-        except (UploadBusy, LeaseLost):  # not recorded, and nobody else has ever seen this id
-            with suppress(ArchiverError):
-                self.cold.multipart.abort(begun)
-            raise
-        return Sending(self, recorded, begun, {})
+        with self._given_back(upload):
+            self._abort_lost(upload)
+            self.heartbeat.require()
+            begun = self.cold.multipart.begin(
+                plan.location.key,
+                part_bytes=plan.part_bytes,
+                metadata=label.metadata,
+                content_type=label.content_type,
+                content_encoding=label.content_encoding,
+            )
+            try:
+                recorded = self.uploads.begun(upload, begun.upload_id)
+            except (UploadBusy, LeaseLost):  # not recorded, and nobody else has seen this id
+                with suppress(ArchiverError):
+                    self.cold.multipart.abort(begun)
+                raise
+            return Sending(self, recorded, begun, {})
+
+    def resume(self, plan: UploadPlan) -> Sending:
+        """Go on with the recorded upload of this plan, and begin none.
+
+        Raises:
+            UploadMissing: The store does not have it: never begun, dropped or completed. Its
+                record is ours.
+            UploadBusy, StoreUnavailable, LedgerUnavailable, LeaseLost: As by `open`.
+        """
+        upload = self._take(plan)
+        if upload.upload_id is None:
+            raise UploadMissing(where=str(plan.location))
+        return self._resumed(upload, upload.upload_id)
+
+    def made_of(self, key: ColdKey, parts: Sequence[Part]) -> Completed | None:
+        """What lies at a key, where it may be what was made of these parts."""
+        found = self.cold.stat_many([key])[key]
+        if found is None or found.size_bytes != sum(part.size_bytes for part in parts):
+            return None
+        etag = etag_of_parts([part.etag for part in parts])
+        is_certain = _is_made_of(found, etag, self.cold.capabilities)
+        return Completed(found, is_certain=is_certain)
 
     def drop(self, plan: UploadPlan, reason: str = "the object is there") -> None:
         """Nothing is to be sent: abort and forget what is recorded of it.
@@ -119,8 +139,8 @@ class PartSender:
         Raises:
             UploadBusy: Another worker sends this object.
         """
-        taken = self.uploads.take(plan)
-        for upload in (taken.upload, *taken.stale):
+        upload = self._take(plan)
+        with self._given_back(upload):
             self.abandon(upload, reason)
 
     def abandon(self, upload: Upload, reason: str) -> None:
@@ -208,10 +228,30 @@ class PartSender:
         if self.is_stopping():
             raise NotSent(store="cold", operation="put_part", code="the sweep ends")
 
+    def _take(self, plan: UploadPlan) -> Upload:
+        taken = self.uploads.take(plan)
+        with self._given_back(taken.upload):
+            for stale in taken.stale:
+                self.abandon(stale, "the object is another one now")
+        return taken.upload
+
+    @contextmanager
+    def _given_back(self, upload: Upload) -> Iterator[None]:
+        """Let go of an upload that cannot be gone on with now: whoever comes may try."""
+        try:
+            yield
+        except UploadMissing:
+            raise
+        except ArchiverError:
+            with suppress(ArchiverError):  # the lease runs out by itself
+                self.uploads.give_back(upload)
+            raise
+
     def _resumed(self, upload: Upload, upload_id: str) -> Sending:
         """Go on with a recorded upload; what the store does not list is sent again."""
         opened = OpenUpload(upload.plan.location.key, upload_id)
-        listed = self.patiently(partial(self.cold.multipart.parts, opened))
+        with self._given_back(upload):
+            listed = self.patiently(partial(self.cold.multipart.parts, opened))
         held = {(it.number, it.size_bytes, it.etag) for it in listed}
         kept = {
             it.number: it for it in upload.parts if (it.number, it.size_bytes, it.etag) in held
@@ -301,8 +341,7 @@ class Sending:
         """
         sender = self._sender
         self._require_listed(parts)
-        etag = etag_of_parts([part.etag for part in parts])
-        completed = sender.patiently(lambda: self._complete_once(parts, etag))
+        completed = sender.patiently(lambda: self._complete_once(parts))
         if self._is_in_doubt:
             completed = Completed(completed.stat, is_certain=False)
         if completed.is_certain:
@@ -339,7 +378,7 @@ class Sending:
                 where=self._where,
             )
 
-    def _complete_once(self, parts: list[Part], etag: str | None) -> Completed:
+    def _complete_once(self, parts: list[Part]) -> Completed:
         sender = self._sender
         sender.uploads.require(self._upload)
         sender.heartbeat.require()
@@ -347,17 +386,13 @@ class Sending:
             stat = self._multipart.complete(self._opened, parts)
         except (StoreUnavailable, UploadMissing) as error:
             # The answer was lost, or one before it was: it may well have been made.
-            found = self._found(self._upload.plan.location.key)
-            if found is None or found.size_bytes != sum(part.size_bytes for part in parts):
+            made = sender.made_of(self._upload.plan.location.key, parts)
+            if made is None:
                 if getattr(error, "code", "") == _PARTS_GONE:
                     raise UploadMissing(where=self._where) from error
                 raise error from None
-            is_certain = _is_made_of(found, etag, sender.cold.capabilities)
-            return Completed(found, is_certain=is_certain)
+            return made
         return Completed(stat, is_certain=True)
-
-    def _found(self, key: ColdKey) -> ColdStat | None:
-        return self._sender.cold.stat_many([key])[key]
 
 
 def _is_of(upload: Upload, found: OpenUpload) -> bool:

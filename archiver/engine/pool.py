@@ -4,7 +4,8 @@ All state of a sweep belongs to the thread that calls `turn`: work runs anywhere
 follows from it runs there. So the sweep needs no locks, and a pool of a test can run one
 piece at a time, in any order.
 
-A `SideThread` is for what may hang and must not: foreign code, waited for so long.
+A `SideThread` is for what may hang and must not: foreign code, waited for so long; what runs
+`aside` nobody waits for.
 """
 
 from __future__ import annotations
@@ -141,20 +142,7 @@ class ThreadPool:
         return True
 
     def every(self, seconds: float, work: Callable[[], None]) -> Callable[[], None]:
-        ended = threading.Event()
-
-        def beat() -> None:
-            while not ended.wait(seconds):
-                work()
-
-        thread = threading.Thread(target=beat, name="archiver-heartbeat", daemon=True)
-        thread.start()
-
-        def end() -> None:
-            ended.set()
-            thread.join(timeout=seconds)
-
-        return end
+        return every(seconds, work, name="archiver-heartbeat")
 
     def close(self, *, timeout_seconds: float = _CLOSE_SECONDS) -> None:
         with self._changed:
@@ -254,6 +242,29 @@ class ThreadCrew:
             self._changed.wait_for(lambda: self._queued or self._is_closed)
             self._idle_count -= 1
             return self._queued.popleft() if self._queued else None
+
+
+def every(seconds: float, work: Callable[[], None], *, name: str) -> Callable[[], None]:
+    """Do something again and again on a thread of its own; the answer ends that."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(seconds):
+            work()
+
+    thread = threading.Thread(target=beat, name=name, daemon=True)
+    thread.start()
+
+    def end() -> None:
+        ended.set()
+        thread.join(timeout=seconds)
+
+    return end
+
+
+def aside(work: Callable[[], object], *, name: str) -> None:
+    """Do something once on a thread of its own, and do not wait: foreign code may hang."""
+    threading.Thread(target=work, name=name, daemon=True).start()
 
 
 def hand_over(

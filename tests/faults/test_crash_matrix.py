@@ -23,6 +23,7 @@ from archiver.protocols import (
     ObjectStore,
     Observer,
     OpenBody,
+    PartTarget,
     PassesInTheWay,
     PutsInParts,
     Records,
@@ -220,7 +221,7 @@ def test_no_contract_of_a_sweep_is_forgotten() -> None:
         it for it in vars(archiver.protocols).values() if getattr(it, "_is_protocol", False)
     } - {Protocol}
     of_no_sweep = {Adoptions, Records, UrlSigner, ObjectStore, OpenBody, PutsInParts}
-    part_of_another = {Leases}
+    part_of_another = {Leases, PartTarget}
     ask_nobody = {Observer, Clock}
     inside_the_ledgers_transactions = {ArchiveSource, PassesInTheWay}
     said = of_no_sweep | part_of_another | ask_nobody | inside_the_ledgers_transactions

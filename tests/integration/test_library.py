@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import re
 import subprocess
 import sys
@@ -79,6 +80,7 @@ def test_every_block_of_the_page_is_run_here_and_needs_one_module() -> None:
         "landing",
         "objects",
         "objects-by-hand",
+        "puts",
     }
     for block in BLOCKS.values():
         ours = [
@@ -387,3 +389,25 @@ def test_objects_by_hand(tmp_path: Path) -> None:
     assert seen["stored"].size_bytes == 3
     with pytest.raises(errors.ReservedKey):
         seen["objects"].put("people/avatars/7.png", b"x")
+
+
+def test_bytes_put_as_they_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = bytes(range(256)) * 40_000  # more than one part
+    (tmp_path / "films").mkdir()
+    (tmp_path / "c.bin").write_bytes(body)
+
+    run_block(
+        "puts",
+        archive=str(tmp_path),
+        state=str(tmp_path / "state"),
+        size=len(body),
+        stream=io.BytesIO(body),
+        first=body[:100],
+        more_pieces=[body[100:200], body[200:]],
+        head=body[: 9 << 20],
+        path=tmp_path / "c.bin",
+    )
+
+    assert f"progress {len(body)} \nok {len(body)} \n" in capsys.readouterr().out
+    for name in "abc":
+        assert (tmp_path / "films" / "objects" / f"{name}.bin").read_bytes() == body

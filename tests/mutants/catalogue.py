@@ -1116,8 +1116,8 @@ _OF_PARTS = (
         (f"{_LARGE}::test_parts_that_the_store_lost_are_sent_again",),
         Edit(
             "archiver/engine/parts.py",
-            "        listed = self.patiently(partial(self.cold.multipart.parts, opened))\n",
-            "        listed = upload.parts\n",
+            "            listed = self.patiently(partial(self.cold.multipart.parts, opened))\n",
+            "            listed = upload.parts\n",
         ),
     ),
     _mutant(
@@ -1126,8 +1126,8 @@ _OF_PARTS = (
         (f"{_LARGE}::test_a_lost_answer_to_begin_leaks_nothing",),
         Edit(
             "archiver/engine/parts.py",
-            "        self._abort_lost(upload)\n        self.heartbeat",
-            "        self.heartbeat",
+            "            self._abort_lost(upload)\n            self.heartbeat",
+            "            self.heartbeat",
         ),
     ),
     _mutant(

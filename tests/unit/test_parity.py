@@ -36,7 +36,7 @@ def test_every_test_that_the_page_names_exists(path: str) -> None:
     assert named <= names_in(ROOT / path)
 
 
-@pytest.mark.parametrize(("letter", "count"), [("h", 24), ("p", 13)])
+@pytest.mark.parametrize(("letter", "count"), [("h", 24), ("m", 24), ("p", 13)])
 def test_every_numbered_defect_has_its_test(letter: str, count: int) -> None:
     pattern = re.compile(rf"def test_{letter}(\d\d)_")
     texts = (path.read_text() for path in (ROOT / "tests").rglob("*.py"))
