@@ -590,7 +590,7 @@ class NoUrl(PermanentError):
     """This store has no URLs that end by themselves."""
 
     where: str
-    hint: ClassVar[str] = "A directory has none: read the object itself."
+    hint: ClassVar[str] = "A directory has none: read the object itself, by `archive.open`."
 
 
 # --- what only the object service meets ---------------------------------------------------

@@ -183,8 +183,7 @@ def test_a_certificate_that_nobody_signed_is_refused_by_every_store(
 
     trusted = replace(settings, ca_bundle=authority.bundle)
     seen = probe_cold(trusted, PROVIDERS["minio"], BUCKET, PREFIX)
-    # The lying server knows no parts.
-    assert seen == replace(ENFORCES_ALL, enforces_signed_parts=False, keeps_refused_parts=False)
+    assert seen == ENFORCES_ALL
     for store in (by_obstore, by_boto3, hot, supabase):
         store.close()
 

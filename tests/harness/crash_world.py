@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg
 import pytest
 
+from archiver.engine.streams import Streams
 from archiver.engine.sweep import Sweep
 from archiver.ledger.postgres import LedgerSettings, PostgresLedger
 from archiver.model import (
@@ -26,6 +27,7 @@ from archiver.model import (
     Secret,
 )
 from tests.fakes.faults import unavailable
+from tests.fakes.pool import InlineCrew
 from tests.fakes.stores import FakeColdStore, FakeHotStore
 from tests.harness.copies import Copies, Rows, rows_of
 from tests.harness.tap import Tap
@@ -122,6 +124,7 @@ class CrashWorld:
         self.hot = FakeHotStore(self.rowed.bucket)
         self.cold = FakeColdStore()
         self.copies = Copies(self.db)
+        self.streams = Streams(crew=InlineCrew())
         self._versions: dict[HotLocation, Version] = {}
         self._lost: set[HotLocation] = set()
         self._open: list[PostgresLedger] = []

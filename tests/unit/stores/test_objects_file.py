@@ -34,7 +34,7 @@ class FileObjectWorld:
     def plant(self, key: str, body: bytes) -> None:
         path = self.root / "bucket" / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(".fresh")
+        fresh = path.with_name(f".fresh-{path.name}")  # many are planted at once
         fresh.write_bytes(body)
         fresh.rename(path)
 
