@@ -81,8 +81,8 @@ class S3Request:
 def _request(line: str) -> S3Request | None:
     """The fields before the key hold no spaces, and neither do the keys of a sweep."""
     fields = line.split(" ", 17)
-    if len(fields) < 18:
-        return None  # the log says when it starts
+    if len(fields) < 18 or not fields[10].isdigit():
+        return None  # the log says when it starts; a key with spaces is no sweep's
     return S3Request(fields[7], fields[1], fields[8], int(fields[10]), fields[17])
 
 
