@@ -596,7 +596,8 @@ class World:
 
     def open_uploads(self) -> list[str]:
         """What is under way in parts, at the store or by the ledger."""
-        begun = [f"{it.upload_id} is open at {it.key}" for it in self.cold.multipart.uploads]
+        uploads = self.cold.multipart.open_uploads("")
+        begun = [f"{it.upload_id} is open at {it.key}" for it in uploads]
         recorded = [
             f"an upload is recorded for {row.plan.location}"
             for row in self.tables.uploads.values()
